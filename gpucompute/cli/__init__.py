@@ -1,0 +1,1 @@
+"""The command ``gpucompute``: main.py, and a file for each subcommand."""

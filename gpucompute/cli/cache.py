@@ -1,0 +1,65 @@
+"""``gpucompute cache``: the folder of compiled kernels."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Usage(NamedTuple):
+    """What lies in the cache."""
+
+    folder: str
+    entries: int
+    bytes: int
+
+
+def add_to(subparsers: Any) -> None:
+    """Add the subcommand and its own."""
+    command = subparsers.add_parser(
+        "cache",
+        help="show or empty the cache of compiled kernels",
+        description="Show or empty the folder of compiled kernels (GPUCOMPUTE_CACHE_DIR).",
+    )
+    actions = command.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, function, text in (
+        ("info", show, "show its folder, files and size"),
+        ("clear", clear, "remove its files; they are made again when they are needed"),
+    ):
+        action = actions.add_parser(name, help=text, description=text.capitalize() + ".")
+        action.set_defaults(run=function, name=f"cache {name}", if_interrupted="", if_failed="")
+
+
+def usage() -> Usage:
+    """Return what lies in the cache, which may not exist yet."""
+    from ..config import cache_dir
+
+    folder = cache_dir()
+    sizes = [path.stat().st_size for path in _files(folder)]
+    return Usage(str(folder), len(sizes), sum(sizes))
+
+
+def show(_: argparse.Namespace) -> int:
+    """Print what lies in the cache."""
+    from .info import size
+
+    now = usage()
+    print(f"{now.folder}: {now.entries} files, {size(now.bytes)}")
+    return 0
+
+
+def clear(_: argparse.Namespace) -> int:
+    """Remove the files of the cache."""
+    from ..config import cache_dir
+    from .info import size
+
+    before = usage()
+    for path in _files(cache_dir()):
+        path.unlink(missing_ok=True)  # another process may be clearing too
+    print(f"{before.folder}: {before.entries} files removed, {size(before.bytes)}")
+    return 0
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []

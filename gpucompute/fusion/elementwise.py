@@ -1,0 +1,387 @@
+"""Ufuncs and the other elementwise functions of NumPy, as maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from . import ir
+from .location import fusion_error
+from .proxy import HANDLERS, Traced, find_tracer, implements
+from .tracer import BOOL, DType, Tracer, native
+
+_CALL_KEYWORDS = {"out", "where", "casting", "order", "dtype", "subok", "signature", "sig"}
+
+
+def tracer_of(*values: Any) -> Tracer:
+    """Return the trace that the proxies among `values` belong to."""
+    tracer = find_tracer(values)
+    assert tracer is not None, "a handler was called without a proxy"
+    return tracer
+
+
+def traced(value: Any, tracer: Tracer) -> Traced:
+    """Return `value` as a proxy."""
+    return value if isinstance(value, Traced) and not value._weak else tracer.wrap(tracer.node(value))
+
+
+def static(value: Any, what: str) -> Any:
+    """Return `value`, or raise where a shape or another setting is given as a run-time value."""
+    if find_tracer(value) is not None:
+        raise fusion_error(
+            f"{what} must be known when the function is traced, and this one is a run-time value: name the argument "
+            "that it comes from in static_argnames"
+        )
+    return value
+
+
+# ---- ufuncs
+
+
+def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Meaning of ``ufunc.method(*inputs, **kwargs)`` where a proxy is among the operands."""
+    if method == "reduce":
+        return _reduce(ufunc, inputs, kwargs)
+    if method == "outer":
+        tracer = tracer_of(*inputs)
+        left, right = (traced(value, tracer) for value in inputs)
+        left = HANDLERS[np.reshape](left, left.shape + (1,) * right.ndim)
+        return call_ufunc(ufunc, "__call__", (left, right), kwargs)
+    if method != "__call__":
+        raise fusion_error(f"np.{ufunc.__name__}.{method} cannot be fused; call it outside the fused function")
+    names = ops.SEVERAL.get(ufunc.__name__)
+    if names is None:
+        op = ops.find(ufunc.__name__)
+        if op is None or op.nin != ufunc.nin:
+            raise fusion_error(
+                f"the ufunc {ufunc.__name__} cannot be fused: gpucompute has no kernel for it; call it outside the "
+                "fused function, or write it as a scalar function with gp.vectorize"
+            )
+        names = (op.name,)
+    unknown = set(kwargs) - _CALL_KEYWORDS
+    if unknown:
+        raise TypeError(f"{ufunc.__name__}() got an unexpected keyword argument {sorted(unknown)[0]!r}")
+    tracer = tracer_of(inputs, kwargs.get("out"), kwargs.get("where"))
+    inputs = _given_loop(ufunc, tracer, inputs, kwargs)
+    nodes = [tracer.apply(name, *inputs) for name in names]
+    outs = kwargs.get("out") or ()
+    outs = outs if isinstance(outs, tuple) else (outs,)
+    outs = tuple(outs) + (None,) * (len(nodes) - len(outs))
+    where = kwargs.get("where", True)
+    results = tuple(
+        store(tracer, node, out, where, kwargs.get("casting", "same_kind")) for node, out in zip(nodes, outs, strict=True)
+    )
+    return results if len(results) > 1 else results[0]
+
+
+def _given_loop(ufunc: np.ufunc, tracer: Tracer, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Cast the operands where ``dtype=`` or ``signature=`` chooses the loop."""
+    dtype, signature = kwargs.get("dtype"), kwargs.get("signature", kwargs.get("sig"))
+    if dtype is None and signature is None:
+        return inputs
+    if dtype is not None:
+        # as the ufunc does: the dtype of the outputs, except for comparisons, whose dtype= must be bool
+        signature = (None,) * ufunc.nin + (native(dtype),) * ufunc.nout
+    kinds = [tracer.kind(value) for value in inputs]
+    try:
+        loop = ufunc.resolve_dtypes(  # type: ignore[attr-defined]
+            (*kinds, *[None] * ufunc.nout), signature=signature, casting=kwargs.get("casting", "same_kind")
+        )
+    except (TypeError, ValueError) as error:
+        raise fusion_error(str(error)) from None
+    return tuple(tracer.cast(value, native(dt)) for value, dt in zip(inputs, loop, strict=False))
+
+
+def store(tracer: Tracer, node: ir.Node, out: Any, where: Any = True, casting: Any = "same_kind") -> Traced:
+    """Return a result, written to `out` (a proxy) where there is one, only where `where` holds."""
+    if out is not None and not isinstance(out, Traced):
+        raise fusion_error(
+            "out= is a NumPy array made inside the function, which a kernel cannot write to; make it with "
+            "np.zeros_like(x) or np.zeros(shape, like=x), or use the value that the function returns"
+        )
+    if out is None:
+        if where is True:
+            return tracer.wrap(node)
+        # NumPy leaves the other elements as they were in fresh memory: any value is right
+        return tracer.wrap(tracer.apply("where", where, node, tracer.builder.constant(0, node.dtype)))
+    if not np.can_cast(node.dtype, out.dtype, casting):
+        raise fusion_error(
+            f"cannot cast a result of {node.dtype} to the {out.dtype} of the array that it is assigned to (rule "
+            f"{casting!r}); write x = x + y to get a new array, or cast with .astype"
+        )
+    value = tracer.cast(node, out.dtype)
+    if where is not True:
+        value = tracer.apply("where", where, value, out._node)
+    if tracer.broadcast_shapes(value.shape, out.shape) != out.shape:
+        raise fusion_error(f"a result of shape {value.shape} does not fit into the array of shape {out.shape}")
+    out._assign(tracer.builder.broadcast(value, out.shape))
+    return out
+
+
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "add": np.sum,
+    "multiply": np.prod,
+    "maximum": np.max,
+    "minimum": np.min,
+    "logical_and": np.all,
+    "logical_or": np.any,
+}
+
+
+def _reduce(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    function = _REDUCTIONS.get(ufunc.__name__)
+    if function is None:
+        raise fusion_error(
+            f"np.{ufunc.__name__}.reduce cannot be fused; gp.reduction(map, combine, identity) makes a reduction of "
+            "your own, or call it outside the fused function"
+        )
+    names = ("axis", "dtype", "out", "keepdims", "initial", "where")
+    kwargs = dict(zip(names, inputs[1:], strict=False)) | kwargs
+    out = kwargs.pop("out", None)
+    kwargs["out"] = out[0] if isinstance(out, tuple) else out
+    kwargs.setdefault("axis", 0)
+    if function in (np.max, np.min, np.all, np.any) and kwargs.pop("dtype", None) is not None:
+        raise fusion_error(f"np.{ufunc.__name__}.reduce with dtype= cannot be fused; cast with .astype first")
+    return HANDLERS[function](inputs[0], **{k: v for k, v in kwargs.items() if v is not np._NoValue})
+
+
+# ---- casts and selections
+
+
+def astype(x: Traced, dtype: Any, *, casting: Any = "unsafe", copy: bool = True) -> Traced:
+    """``x.astype(dtype)``."""
+    target = native(dtype)
+    if not np.can_cast(x.dtype, target, casting):
+        raise fusion_error(f"Cannot cast array data from {x.dtype} to {target} according to the rule {casting!r}")
+    if not copy and target == x.dtype:
+        return x
+    return x._tracer.wrap(x._tracer.cast(x, target))
+
+
+@implements(np.astype)
+def _astype(x: Traced, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Traced:
+    return astype(x, dtype, copy=copy)
+
+
+@implements(np.where)
+def where(condition: Any, x: Any = None, y: Any = None) -> Traced:
+    if x is None or y is None:
+        raise fusion_error(
+            "np.where(condition) alone gives as many indices as there are true values, which is known only when the "
+            "kernel runs; use np.where(condition, x, y), or call it outside the fused function"
+        )
+    tracer = tracer_of(condition, x, y)
+    return tracer.wrap(select(tracer, condition, x, y))
+
+
+def select(tracer: Tracer, condition: Any, x: Any, y: Any) -> ir.Node:
+    """Return ``where(condition, x, y)`` with the dtype of `x` and `y`."""
+    return tracer.apply("where", tracer.cast(condition, BOOL), x, y)
+
+
+@implements(np.clip)
+def clip(
+    a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any
+) -> Traced:
+    low = min if a_min is None or a_min is np._NoValue else a_min
+    high = max if a_max is None or a_max is np._NoValue else a_max
+    low, high = (None if bound is np._NoValue else bound for bound in (low, high))
+    tracer = tracer_of(a, low, high)
+    given = [bound for bound in (low, high) if bound is not None]
+    # one bound is NumPy's maximum or minimum, none its positive
+    name = "clip" if len(given) == 2 else "maximum" if high is None else "minimum"
+    node = tracer.apply(name, a, *given) if given else tracer.node(a)
+    return store(tracer, node, out, kwargs.get("where", True), kwargs.get("casting", "same_kind"))
+
+
+@implements(np.select)
+def np_select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Traced:
+    tracer = tracer_of(condlist, choicelist, default)
+    if len(condlist) != len(choicelist) or not condlist:
+        raise ValueError("list of cases must be same length as list of conditions, and not empty")
+    dtype = result_type(tracer, *choicelist, default)
+    result = tracer.cast(default, dtype)
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        if tracer.kind(condition) not in (bool, BOOL):
+            raise TypeError("invalid entry in condlist: should be boolean ndarray")
+        result = tracer.apply("where", condition, tracer.cast(choice, dtype), result)
+    return tracer.wrap(result)
+
+
+@implements(np.choose)
+def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Traced:
+    raise fusion_error("np.choose cannot be fused; use np.select or np.where")
+
+
+def result_type(tracer: Tracer, *values: Any) -> DType:
+    """Return NumPy's result dtype of proxies, arrays, dtypes and Python scalars."""
+    given: list[Any] = []
+    for value in values:
+        if isinstance(value, (np.dtype, type)):
+            given.append(np.dtype(value))
+            continue
+        kind = tracer.kind(value)
+        given.append(kind(1) if isinstance(kind, type) else kind)
+    return native(np.result_type(*given))
+
+
+@implements(np.result_type)
+def _result_type(*values: Any) -> DType:
+    return result_type(tracer_of(*values), *values)
+
+
+@implements(np.can_cast)
+def _can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
+    return np.can_cast(from_.dtype if isinstance(from_, Traced) else from_, to, casting)
+
+
+# ---- functions made of others
+
+
+@implements(np.round, np.around)
+def round(a: Any, decimals: int = 0, out: Any = None) -> Traced:
+    decimals = static(decimals, "decimals")
+    tracer = tracer_of(a)
+    node = tracer.node(a)
+    if node.dtype.kind == "b":
+        node = tracer.cast(node, np.dtype(np.float16))
+    if node.dtype.kind == "f" and decimals == 0:
+        node = tracer.apply("rint", node)
+    elif node.dtype.kind == "f":
+        # as ndarray.round: scale, round to even, scale back
+        first, last = ("multiply", "divide") if decimals > 0 else ("divide", "multiply")
+        factor = float(10 ** abs(decimals))
+        node = tracer.apply(last, tracer.apply("rint", tracer.apply(first, node, factor)), factor)
+    elif decimals < 0:
+        factor = float(10**-decimals)
+        scaled = tracer.apply("multiply", tracer.apply("rint", tracer.apply("divide", node, factor)), factor)
+        node = tracer.cast(scaled, node.dtype)
+    return store(tracer, node, out, casting="unsafe")
+
+
+@implements(np.nan_to_num)
+def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Traced:
+    tracer = tracer_of(x)
+    node = tracer.node(x)
+    if node.dtype.kind == "f":
+        limits = np.finfo(node.dtype)
+        zero = tracer.builder.constant(0, node.dtype)
+        infinite = tracer.apply("isinf", node)
+        positive = tracer.apply("logical_and", infinite, tracer.apply("greater", node, zero))
+        negative = tracer.apply("logical_and", infinite, tracer.apply("less", node, zero))
+        for condition, value in (
+            (tracer.apply("isnan", node), nan),
+            (positive, limits.max if posinf is None else posinf),
+            (negative, limits.min if neginf is None else neginf),
+        ):
+            node = tracer.apply("where", condition, tracer.cast(value, node.dtype), node)
+    if not copy and isinstance(x, Traced):
+        x._assign(node)
+        return x
+    return tracer.wrap(node)
+
+
+@implements(np.isclose)
+def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Traced:
+    tracer = tracer_of(a, b, rtol, atol)
+    y = tracer.node(b)
+    if y.dtype.kind != "f":
+        y = tracer.cast(y, result_type(tracer, y, 1.0))
+    x = tracer.node(a)
+    tolerance = tracer.apply("add", atol, tracer.apply("multiply", rtol, tracer.apply("absolute", y)))
+    close = tracer.apply("less_equal", tracer.apply("absolute", tracer.apply("subtract", x, y)), tolerance)
+    close = tracer.apply("logical_and", close, tracer.apply("isfinite", y))
+    close = tracer.apply("logical_or", close, tracer.apply("equal", x, y))
+    if equal_nan:
+        both = tracer.apply("logical_and", tracer.apply("isnan", x), tracer.apply("isnan", y))
+        close = tracer.apply("logical_or", close, both)
+    return tracer.wrap(close)
+
+
+@implements(np.allclose)
+def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Traced:
+    return HANDLERS[np.all](isclose(a, b, rtol, atol, equal_nan))  # type: ignore[no-any-return]
+
+
+@implements(np.array_equal)
+def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
+    tracer = tracer_of(a1, a2)
+    x, y = traced(a1, tracer), traced(a2, tracer)
+    if x.shape != y.shape:
+        return False
+    same = tracer.apply("equal", x, y)
+    if equal_nan:
+        both = tracer.apply("logical_and", tracer.apply("isnan", x), tracer.apply("isnan", y))
+        same = tracer.apply("logical_or", same, both)
+    return HANDLERS[np.all](tracer.wrap(same))
+
+
+@implements(np.sinc)
+def sinc(x: Any) -> Traced:
+    tracer = tracer_of(x)
+    node = tracer.node(x)
+    if node.dtype.kind != "f":
+        node = tracer.cast(node, np.dtype(np.float64))
+    y = tracer.apply("multiply", np.pi, node)
+    zero = tracer.apply("equal", y, 0.0)
+    y = tracer.apply("where", zero, float(np.finfo(node.dtype).eps), y)
+    return tracer.wrap(tracer.apply("divide", tracer.apply("sin", y), y))
+
+
+@implements(np.real, np.real_if_close)
+def real(val: Any, tol: float = 100) -> Any:
+    return val
+
+
+@implements(np.iscomplexobj)
+def iscomplexobj(x: Any) -> bool:
+    return False
+
+
+@implements(np.isrealobj)
+def isrealobj(x: Any) -> bool:
+    return True
+
+
+@implements(np.shape)
+def shape(a: Any) -> Any:
+    return a.shape
+
+
+@implements(np.ndim)
+def ndim(a: Any) -> int:
+    return int(a.ndim)
+
+
+@implements(np.size)
+def size(a: Any, axis: Any = None) -> int:
+    if axis is None:
+        return int(a.size)
+    axes = np.lib.array_utils.normalize_axis_tuple(axis, a.ndim)
+    return int(np.prod([a.shape[axis] for axis in axes]))
+
+
+# ---- elementwise functions that NumPy lacks
+
+
+def elementwise_function(name: str, text: str) -> Callable[..., Any]:
+    """Return a function that is a map of operation `name` on proxies, and fused by itself on arrays."""
+    fused: list[Any] = []
+
+    def function(x: Any, /, out: Any = None) -> Any:
+        tracer = find_tracer((x, out))
+        if tracer is not None:
+            return store(tracer, tracer.apply(name, x), out)
+        if not fused:
+            from .run import fuse
+
+            fused.append(fuse(function))
+        return fused[0](x) if out is None else fused[0](x, out=out)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = text
+    return function
+

@@ -1,0 +1,172 @@
+"""Print the value of an expression as Python statements over one point of a loop.
+
+The loops themselves are in `codegen`; this file knows how a value is read, computed and written. Statements go to
+one of two places: before the innermost loop, for what does not change in it, or inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from . import ir
+from .plan import Apply, Expr, GatherLoad, Literally, Load, Parameter, Position
+
+UNROLL = 8  # strides and inner extents up to this many elements are constants of the source
+
+
+def memory_type(dtype: np.dtype[Any]) -> str:
+    """Return the type of the elements in memory: bool as bytes, float16 as its bits."""
+    return {"bool": "uint8", "float16": "uint16"}.get(dtype.name, dtype.name)
+
+
+def value_type(dtype: np.dtype[Any]) -> str:
+    """Return the type in which a kernel computes with `dtype`."""
+    return {"bool": "bool_", "float16": "float32"}.get(dtype.name, dtype.name)
+
+
+def literal(value: Any, dtype: np.dtype[Any]) -> str:
+    """Return source for a constant of `dtype`, exact to the bit."""
+    if dtype.kind == "b":
+        return f"bool_({bool(value)})"
+    text = repr(float(value)) if dtype.kind == "f" else repr(int(value))
+    return f"{value_type(dtype)}({text})"
+
+
+def reading(text: str, dtype: np.dtype[Any]) -> str:
+    """Return source that makes a value of what was read from memory."""
+    if dtype.kind == "b":
+        return f"({text} != 0)"
+    return f"half_to_f4({text})" if dtype == np.float16 else text
+
+
+def writing(text: str, dtype: np.dtype[Any]) -> str:
+    """Return source that makes of a value what goes to memory."""
+    if dtype.kind == "b":
+        return f"uint8({text})"
+    return f"f4_to_half({text})" if dtype == np.float16 else text
+
+
+@dataclass(eq=False)
+class Access:
+    """One operand of a stage: where it starts (`slot` in the address table) and its strides by axis.
+
+    `outer` are the strides of the axes whose indices are fixed before the innermost loops (run-time values);
+    `inner` and `unrolled` those of the innermost loop and of the small axis unrolled in it, in items.
+    """
+
+    slot: int
+    name: str
+    expr: Load | GatherLoad | Position | None
+    inner: str = "0"
+    unrolled: str = "0"
+
+    def index(self, variable: str, u: int | None) -> str:
+        """Return source for the element's position from the start of the innermost loop."""
+        terms = []
+        if self.inner != "0":
+            terms.append(variable if self.inner == "1" else f"{variable} * {self.inner}")
+        if u and self.unrolled != "0":
+            terms.append(str(u * int(self.unrolled)) if self.unrolled.lstrip("-").isdigit() else f"{u} * {self.unrolled}")
+        return " + ".join(terms) or "0"
+
+
+@dataclass
+class Emitter:
+    """Prints expressions for one innermost loop over `variable`."""
+
+    accesses: dict[int, Access]  # by id of the leaf
+    variable: str
+    known: dict[int, str]  # id of a leaf or expression -> name of a value that exists already
+    users: dict[str, Any]  # the user's functions by the name they have in the source
+    errors: list[str]  # for each gather, where the user wrote it
+    parameters: str = "k"  # the table of Python scalars
+    before: list[str] = field(default_factory=list)
+    inside: list[str] = field(default_factory=list)
+    _names: dict[tuple[int, int | None], str] = field(default_factory=dict)
+    _varies: dict[int, tuple[bool, bool]] = field(default_factory=dict)
+
+    def value(self, expr: Expr, u: int | None = None) -> str:
+        """Print what computes `expr` (at position `u` of the unrolled axis) and return its name."""
+        if id(expr) in self.known:
+            return self.known[id(expr)]
+        in_loop, in_unrolled = self.varies(expr)
+        key = (id(expr), u if in_unrolled else None)
+        if key not in self._names:
+            text = self._text(expr, u)
+            lines = self.inside if in_loop else self.before
+            # Copies for each position of the unrolled axis need names of their own.
+            name = f"v{len(self._names)}"
+            lines.append(f"{name} = {text}")
+            self._names[key] = name
+        return self._names[key]
+
+    def varies(self, expr: Expr) -> tuple[bool, bool]:
+        """Return whether `expr` changes along the innermost loop and along the unrolled axis."""
+        found = self._varies.get(id(expr))
+        if found is None:
+            if id(expr) in self.known or isinstance(expr, Parameter | Literally):
+                found = (False, False)
+            elif isinstance(expr, Apply):
+                parts = [self.varies(arg) for arg in expr.args]
+                found = (any(p[0] for p in parts), any(p[1] for p in parts))
+            else:
+                access = self.accesses[id(expr)]
+                found = (access.inner != "0", access.unrolled != "0")
+                if isinstance(expr, GatherLoad):
+                    index = self.varies(expr.index)
+                    found = (found[0] or index[0], found[1] or index[1])
+            self._varies[id(expr)] = found
+        return found
+
+    def _text(self, expr: Expr, u: int | None) -> str:
+        match expr:
+            case Literally():
+                return literal(expr.value, expr.dtype)
+            case Parameter():
+                if expr.dtype.kind == "f":
+                    return f"ptr_float64({self.parameters})[{expr.index}]"
+                read = f"ptr_int64({self.parameters})[{expr.index}]"
+                return f"{read} != 0" if expr.dtype.kind == "b" else read
+            case Position():
+                access = self.accesses[id(expr)]
+                return f"b{access.slot} + {access.index(self.variable, u)}"
+            case Load():
+                access = self.accesses[id(expr)]
+                return reading(f"{access.name}[{access.index(self.variable, u)}]", expr.dtype)
+            case GatherLoad():
+                return self._gather(expr, u)
+        return self._apply(expr, u)
+
+    def _gather(self, expr: GatherLoad, u: int | None) -> str:
+        access = self.accesses[id(expr)]
+        index = self.value(expr.index, u)
+        lines = self.inside if self.varies(expr)[0] else self.before
+        number = len(self.errors)
+        if expr.where in self.errors:
+            number = self.errors.index(expr.where)
+        else:
+            self.errors.append(expr.where)
+        name = f"g{len(self._names)}_{u or 0}"
+        lines.append(f"{name} = checked({index}, n{access.slot}, {number + 1}, e)")
+        step = f"d{access.slot}"
+        return reading(f"{access.name}[{access.index(self.variable, u)} + {name} * {step}]", expr.dtype)
+
+    def _apply(self, expr: Apply, u: int | None) -> str:
+        args = [self.value(arg, u) for arg in expr.args]
+        dtypes = tuple(arg.dtype for arg in expr.args)
+        kind = value_type(expr.dtype)
+        if isinstance(expr.op, ir.UserFunction):
+            name = next((n for n, f in self.users.items() if f is expr.op), f"user{len(self.users)}")
+            self.users[name] = expr.op
+            text = f"{kind}({name}({', '.join(args)}))"
+            return f"half_round({text})" if expr.dtype == np.float16 else text
+        if expr.op == "cast":
+            name = ops.cast_scalar(dtypes[0], expr.dtype)
+            return f"{kind}({name}({args[0]}))" if name != "positive" else f"{kind}({args[0]})"
+        text = f"{ops.OPS[expr.op].scalar(dtypes)}({', '.join(args)})"
+        text = f"{kind}({text})"
+        return f"half_round({text})" if expr.dtype == np.float16 else text

@@ -1,0 +1,120 @@
+"""Which loops of `kernels/cpu/reduce.py` fold a reduction, and with which types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..launch.fingerprint import fingerprint
+from . import ir
+from .plan import Apply, Expr, Reduction
+
+DType = np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The functions and types of one fold.
+
+    name : prefix in the source; tile, join, value : functions of `kernels/cpu/reduce.py`; buffer_dtype, acc_dtype,
+    state_dtype : elements, lanes, states; identity : of the lanes; combine : the function that joins two values;
+    fields : slots of a state; lanes : how many rows of lanes a tile needs; exact : the order cannot matter;
+    uncast : the operand is the integer below the cast to 64 bits.
+    """
+
+    name: str
+    tile: str
+    join: str
+    value: str
+    buffer_dtype: DType
+    acc_dtype: DType
+    state_dtype: DType
+    identity: str
+    combine: str
+    fields: int = 1
+    lanes: int = 1
+    exact: bool = False
+    uncast: bool = False
+    user: ir.UserReduction | None = None
+
+    def fingerprints(self) -> list[tuple[str, str | None]]:
+        """Return what decides the code of a user's reduction, by part."""
+        if self.user is None:
+            return []
+        parts = {"map": self.user.map, "combine": self.user.combine, "finalize": self.user.finalize}
+        return [(name, fingerprint(part.function)) for name, part in parts.items() if part is not None]
+
+    def operand(self, reduction: Reduction) -> Expr:
+        """Return the expression whose values go into the tile buffer."""
+        if self.uncast:
+            assert isinstance(reduction.expr, Apply)
+            return reduction.expr.args[0]
+        return reduction.expr
+
+
+_INT64 = np.dtype(np.int64)
+_INT32 = np.dtype(np.int32)
+
+
+def _memory(dtype: DType) -> DType:
+    """The dtype of tile buffers: bool as bytes, float16 as the float32 it is computed in."""
+    return {"bool": np.dtype(np.uint8), "float16": np.dtype(np.float32)}.get(dtype.name, dtype)
+
+
+def _limit(dtype: DType, *, largest: bool) -> str:
+    if dtype.kind == "f":
+        return "inf" if largest else "-inf"
+    info = np.iinfo(dtype)
+    return str(int(info.max if largest else info.min))
+
+
+def fold_for(reduction: Reduction) -> Fold:
+    """Return the fold of `reduction`."""
+    op, expr = reduction.op, reduction.expr
+    if isinstance(op, ir.UserReduction):
+        dtype = op.state_dtypes[0]
+        return Fold(
+            "user", "user_tile", "user_join", "user_value", _memory(expr.dtype), dtype, dtype, "0", "",
+            fields=len(op.state_dtypes), lanes=len(op.state_dtypes), user=op,
+        )  # fmt: skip
+    plain = _memory(expr.dtype)
+    whole = plain.kind in "iu"
+    one = ("fold_tile", "fold_join", "fold_value")
+    match op:
+        case "sum":
+            small = _small_integer(expr)
+            if small is not None:
+                acc = _INT32
+                return Fold("sum", *one, small, acc, plain, "0", "add", exact=True, uncast=True)
+            return Fold("sum", *one, plain, plain, plain, "0" if whole else "-0.0", "add", exact=whole)
+        case "prod":
+            return Fold("prod", *one, plain, plain, plain, "1", "multiply", exact=whole)
+        case "min" | "all":
+            identity = _limit(plain, largest=True)
+            return Fold("min", *one, plain, plain, plain, identity, "smaller", exact=whole)
+        case "max" | "any":
+            identity = _limit(plain, largest=False)
+            return Fold("max", *one, plain, plain, plain, identity, "larger", exact=whole)
+        case "argmin" | "argmax":
+            precedes = "less" if op == "argmin" else "greater"
+            names = ("arg_tile", "arg_join", "arg_value")
+            return Fold(op, *names, plain, plain, plain, "0", precedes, fields=2, lanes=0, exact=True)
+        case "m2" if whole:
+            acc = _INT32 if plain.itemsize == 1 else _INT64
+            names = ("squares_tile", "squares_join", "squares_value")
+            return Fold("m2", *names, plain, acc, _INT64, "0", "add", fields=2, lanes=2, exact=True)
+        case "m2":
+            names = ("m2_tile", "m2_join", "m2_value")
+            return Fold("m2", *names, plain, plain, plain, "-0.0", "add", fields=2, lanes=2)
+    raise AssertionError(op)
+
+
+def _small_integer(expr: Expr) -> DType | None:
+    """The dtype below a cast to 64 bits of an 8- or 16-bit integer or a bool, whose tiles sum in 32 bits."""
+    if isinstance(expr, Apply) and expr.op == "cast" and expr.dtype.kind in "iu" and expr.dtype.itemsize == 8:
+        source = expr.args[0].dtype
+        if source.kind in "iub" and source.itemsize <= 2:
+            return _memory(source)
+    return None

@@ -1,0 +1,228 @@
+"""The state of one trace: the graph so far, captured arrays, and values on their way into the graph.
+
+A value in the user's function is a `Traced` proxy, a NumPy array or scalar that the function made or closes
+over, or a Python scalar. Python scalars are *weak* (NEP 50): they take the dtype of what they meet, so they
+become nodes only when an operation has found its dtypes. Weak scalars that come as arguments stay outside the
+graph as long as they meet only each other: Python computes them at each call, with Python's own meaning.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import ops
+from . import ir
+from .location import fusion_error, user_line
+
+if TYPE_CHECKING:
+    from .proxy import Traced
+
+DType = np.dtype[Any]
+Weak = type[bool] | type[int] | type[float]
+Kind = DType | Weak
+
+WEAK_DTYPES: dict[Weak, DType] = {bool: np.dtype(np.bool), int: np.dtype(np.int64), float: np.dtype(np.float64)}
+COMPARISONS = {
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "greater": operator.gt,
+    "greater_equal": operator.ge,
+    "equal": operator.eq,
+    "not_equal": operator.ne,
+}
+INT64 = np.dtype(np.int64)
+BOOL = np.dtype(np.bool)
+
+
+def native(dtype: Any) -> DType:
+    """Return `dtype` in native byte order and NumPy's default spelling; raise for those that cannot be fused."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise fusion_error(
+            f"arrays of dtype {dtype} cannot be fused: expected bool, integers or float16, float32, float64; "
+            "convert before the call"
+        )
+    return np.dtype(f"{dtype.kind}{dtype.itemsize}")
+
+
+def weak_type(value: Any) -> Weak | None:
+    """Return the type that a Python scalar counts as (a subclass counts as its base), None for other values."""
+    if isinstance(value, np.generic):
+        return None
+    return next((kind for kind in (bool, int, float) if isinstance(value, kind)), None)
+
+
+class Tracer:
+    """What the proxies of one trace share."""
+
+    def __init__(self, arrays: int, scalars: int) -> None:
+        self.builder = ir.Builder()
+        self.captured: list[np.ndarray[Any, Any]] = []
+        self.derived: list[tuple[Callable[..., Any], tuple[Any, ...], Weak, str]] = []
+        self.weak_casts: list[tuple[int, DType, str]] = []
+        self._arrays = arrays
+        self._scalars = scalars
+
+    # ---- values into nodes
+
+    def kind(self, value: Any) -> Kind:
+        """Return the dtype of a value, or the Python type of a weak scalar."""
+        weak = getattr(value, "_weak", None) or weak_type(value)
+        return weak or self.node(value).dtype
+
+    def node(self, value: Any) -> ir.Node:
+        """Return the node of a value; a weak scalar gets the dtype that NumPy gives it when it stands alone."""
+        from .proxy import Traced
+
+        if isinstance(value, ir.Node):
+            return value
+        if isinstance(value, Traced):
+            if value._tracer is not self:
+                raise fusion_error(
+                    "a traced array is used outside the call that made it: a function given to fuse must be pure, "
+                    "so return the array instead of keeping it in a variable of another scope"
+                )
+            return self.builder.cast(value._node, value._node.dtype) if value._weak else value._node
+        weak = weak_type(value)
+        if weak is not None:
+            return self.literal(value, WEAK_DTYPES[weak])
+        return self.capture(value)
+
+    def cast(self, value: Any, dtype: DType) -> ir.Node:
+        """Return the node of a value in `dtype`; a weak integer must fit it, as in NumPy."""
+        if weak_type(value) is not None:
+            return self.literal(value, dtype)
+        node = value._node if getattr(value, "_weak", None) else self.node(value)
+        if isinstance(node, ir.Constant) and node.dtype != dtype and dtype.kind == "f":
+            with np.errstate(all="ignore"):
+                return self.builder.constant(node.value, dtype)
+        if isinstance(node, ir.Scalar):
+            if node.dtype == INT64 and dtype.kind in "iu" and dtype != INT64:
+                self.weak_casts.append((node.index, dtype, user_line()))
+            return self.builder.map("cast", (node,), dtype)
+        return self.builder.cast(node, dtype)
+
+    def literal(self, value: Any, dtype: DType) -> ir.Node:
+        """Return the constant for a Python scalar; an integer that does not fit raises NumPy's OverflowError."""
+        with np.errstate(all="ignore"):
+            try:
+                return self.builder.constant(np.array(value, dtype), dtype)
+            except OverflowError as error:
+                raise OverflowError(f"{error}\n  at {user_line()}") from None
+
+    def capture(self, value: Any) -> ir.Node:
+        """Return the node of an array from outside the graph: an input, or a constant when it has one element.
+
+        A copy is taken, since the function may change its own array later.
+        """
+        if not (isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(value, "__array__")):
+            raise fusion_error(f"a value of type {type(value).__name__} cannot be fused: expected an array or a number")
+        array = self._assemble(value) if isinstance(value, (list, tuple)) else np.asarray(value)
+        if isinstance(array, ir.Node):
+            return array
+        array = np.array(array, native(array.dtype), order="C", copy=True)
+        if array.size == 1:
+            return self.builder.reshape(self.builder.constant(array.reshape(())[()], array.dtype), array.shape)
+        for index, known in enumerate(self.captured):
+            if known.dtype == array.dtype and known.shape == array.shape and known.tobytes() == array.tobytes():
+                break
+        else:
+            index = len(self.captured)
+            self.captured.append(array)
+        return self.builder.input(self._arrays + index, array.shape, array.dtype)
+
+    def _assemble(self, value: Sequence[Any]) -> Any:
+        """Return the array that a (nested) list stands for; one with traced items becomes a stack."""
+        from .joins import stack
+        from .proxy import Traced, contains_traced
+
+        if not contains_traced(value):
+            return np.asarray(value)
+        items = [self._assemble(item) if isinstance(item, (list, tuple)) else item for item in value]
+        items = [self.wrap(item) if isinstance(item, ir.Node) else item for item in items]
+        first = next(item for item in items if isinstance(item, Traced))
+        return self.node(stack([first._tracer.wrap(self.node(item)) for item in items]))
+
+    # ---- operations
+
+    def apply(self, name: str, *values: Any) -> ir.Node:
+        """Return the map of operation `name`, with its operands cast to the loop that NumPy would choose."""
+        kinds = [self.kind(value) for value in values]
+        if name in COMPARISONS:
+            folded = self._compare_with_weak_int(name, values, kinds)
+            if folded is not None:
+                return folded
+        try:
+            loop, out = ops.OPS[name].resolve(kinds)
+        except TypeError as error:
+            raise fusion_error(f"{name} of {', '.join(getattr(k, '__name__', str(k)) for k in kinds)}: {error}") from None
+        return self.map(name, tuple(self.cast(v, dtype) for v, dtype in zip(values, loop, strict=True)), out)
+
+    def map(self, op: Any, args: tuple[ir.Node, ...], dtype: DType) -> ir.Node:
+        """Return a map, after a check that the shapes broadcast."""
+        self.broadcast_shapes(*(arg.shape for arg in args))
+        return self.builder.map(op, args, dtype)
+
+    def broadcast_shapes(self, *shapes: ir.Shape) -> ir.Shape:
+        """Return the common shape, or raise NumPy's ValueError with the user's line."""
+        try:
+            return np.broadcast_shapes(*shapes)
+        except ValueError:
+            listed = " ".join(str(shape) for shape in shapes)
+            message = f"operands could not be broadcast together with shapes {listed}"
+            raise ValueError(f"{message}\n  at {user_line()}") from None
+
+    def _compare_with_weak_int(self, name: str, values: tuple[Any, ...], kinds: list[Kind]) -> ir.Node | None:
+        """Compare an integer array with a Python integer that may not fit its dtype: no overflow, as in NumPy."""
+        side = next((i for i in (0, 1) if kinds[i] is int), None)
+        if side is None:
+            return None
+        other = kinds[1 - side]
+        if isinstance(other, type) or other.kind not in "iu":
+            return None
+        weak = values[side]
+        if weak_type(weak) is None:  # a run-time value: the loop that holds both
+            return self.apply(name, *(self.node(value) for value in values))
+        limits = np.iinfo(other)
+        if limits.min <= weak <= limits.max:
+            return None
+        inside = 0 if weak > 0 else 2  # any value stands for all of the array: it lies on one side of the integer
+        answer = COMPARISONS[name](inside, 1) if side == 1 else COMPARISONS[name](1, inside)
+        return self.builder.broadcast(self.literal(answer, BOOL), self.node(values[1 - side]).shape)
+
+    def derive(self, function: Callable[..., Any], *values: Any) -> Traced:
+        """Return the weak scalar that Python computes from weak scalars at each call.
+
+        The types are found by trying the operation on ones.
+        """
+        try:
+            kind = weak_type(function(*(self.kind(value)(1) for value in values)))  # type: ignore[operator]
+        except TypeError as error:
+            raise fusion_error(str(error)) from None
+        assert kind is not None, function
+        sources = tuple(v if weak_type(v) is not None else ir_scalar(v._node) for v in values)
+        index = self._scalars + len(self.derived)
+        self.derived.append((function, sources, kind, user_line()))
+        return self.wrap(self.builder.scalar(index, WEAK_DTYPES[kind]), weak=kind)
+
+    # ---- nodes into values
+
+    def wrap(self, node: ir.Node, *, weak: Weak | None = None, owner: str = "") -> Traced:
+        """Return the proxy of a node. Zero-dimensional results are NumPy scalars, which cannot change."""
+        from .proxy import Traced
+
+        return Traced(self, node, weak=weak, owner=owner or ("local" if node.shape else "scalar"))
+
+
+class Source(int):
+    """The number of a scalar among those of a call, to tell it from a literal."""
+
+
+def ir_scalar(node: ir.Node) -> Source:
+    """Return the number of a weak scalar's node."""
+    assert isinstance(node, ir.Scalar)
+    return Source(node.index)

@@ -1,0 +1,89 @@
+"""What the functions of this package take: one image, a batch of equal images, or a list of unequal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DTypeError, OptionError, ShapeError
+
+Image = NDArray[Any]  # (H, W, C)
+
+
+class Images(NamedTuple):
+    """Images as a list of (H, W, C) arrays, and how they came: "list", "NHWC", "HWC" or "HW"."""
+
+    items: list[Image]
+    form: str
+    flat: tuple[bool, ...]  # which of them came without a channel axis
+
+
+def as_images(images: Any, dtypes: tuple[str, ...] = ("uint8", "float32")) -> Images:
+    """Check `images` and return them as a list of C-contiguous (H, W, C) arrays, copied only if they are not that.
+
+    Raises
+    ------
+    DTypeError, ShapeError
+        Naming the image of a list that is not fit, with its dtype or shape.
+    """
+    if isinstance(images, list | tuple):
+        arrays = [_as_array(image, f"images[{i}]") for i, image in enumerate(images)]
+        items = [_as_image(array, f"images[{i}]", dtypes) for i, array in enumerate(arrays)]
+        return Images(items, "list", tuple(array.ndim == 2 for array in arrays))
+    array = _as_array(images, "images")
+    if array.ndim == 4:
+        items = [_as_image(image, "images", dtypes) for image in array]
+        if not items:
+            _as_image(np.empty(array.shape[1:], array.dtype), "images", dtypes)
+        return Images(items, "NHWC", (False,) * len(items))
+    return Images([_as_image(array, "images", dtypes)], "HW" if array.ndim == 2 else "HWC", (array.ndim == 2,))
+
+
+def _as_array(image: Any, name: str) -> NDArray[Any]:
+    array = np.asarray(image)
+    if array.dtype == object:
+        raise DTypeError(
+            f"{name} is {type(image).__name__}, not an array of pixels; give a (H, W, C) array, an (N, H, W, C) batch "
+            f"or a list of (H, W, C) arrays"
+        )
+    return array
+
+
+def _as_image(array: NDArray[Any], name: str, dtypes: tuple[str, ...]) -> Image:
+    if array.dtype.name not in dtypes:
+        raise DTypeError(
+            f"{name} has dtype {array.dtype} and shape {array.shape}; expected {' or '.join(dtypes)}: "
+            f"convert it, for instance with .astype(np.{dtypes[0]})"
+        )
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3:
+        raise ShapeError(
+            f"{name} has shape {array.shape}; expected (height, width, channels) or (height, width), "
+            f"or a batch (N, height, width, channels)"
+        )
+    if 0 in array.shape:
+        raise ShapeError(f"{name} has shape {array.shape}; expected at least one row, one column and one channel")
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def restore(items: Sequence[Image], images: Images) -> Any:
+    """Return one (H, W, C) array per image in the form in which the images came."""
+    if images.form == "list":
+        return [item[:, :, 0] if flat else item for item, flat in zip(items, images.flat, strict=True)]
+    return items[0][:, :, 0] if images.form == "HW" else items[0]
+
+
+def pair(value: Any, name: str, *, minimum: int = 1) -> tuple[int, int]:
+    """Return `value`, an int or a pair of ints, as (height, width)."""
+    sides = (value, value) if isinstance(value, int | np.integer) else value
+    if (
+        not isinstance(sides, Sequence | np.ndarray)
+        or len(sides) != 2
+        or not all(isinstance(side, int | np.integer) and side >= minimum for side in sides)
+    ):
+        raise OptionError(f"{name}={value!r}: expected an int or a pair (height, width) of ints, {minimum} or more")
+    return int(sides[0]), int(sides[1])

@@ -1,0 +1,117 @@
+"""From the source of a generated kernel to machine code, by numba.
+
+This is the only place of the CPU path that imports numba. It gives a kernel the names that its source uses: the
+scalar functions, the folds of its reductions with their types, the user's functions, and casts from addresses to
+pointers. Nothing in a kernel allocates or raises, so its object code needs nothing but itself and can be loaded by
+a process that never imports numba (see `cache`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import types as python_types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import ops
+from ..kernels.cpu import gather, reduce
+
+if TYPE_CHECKING:
+    from ..fusion.codegen import Kernel
+    from ..fusion.folds import Fold
+
+_NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+# What precision="fast" allows; NaN and infinities keep their meaning.
+FAST = {"contract", "reassoc", "arcp", "nsz", "afn"}
+
+
+def compile_kernel(kernel: Kernel, fast: bool) -> tuple[str, bytes, Any]:
+    """Compile `kernel` for this processor; return its symbol, its object code and what keeps it loaded."""
+    import numba
+    from numba import types
+
+    names = dict(_common(fast))
+    for name, fold in kernel.folds.items():
+        for part, function in _fold_functions(fold, fast).items():
+            names[f"{name}_{part}"] = function
+    for name, user in kernel.users.items():
+        names[name] = _decorate(user.function, fast)
+    exec(compile(kernel.source, "<gpucompute kernel>", "exec"), names)
+    table = types.CPointer(types.int64)
+    signature = types.void(types.int64, types.int64, table, table, types.int64, types.int64, table)
+    compiled = numba.cfunc(signature, error_model="numpy", fastmath=FAST if fast else False)(names["kernel"])
+    library = compiled._library
+    return compiled.native_name, bytes(library._get_compiled_object()), compiled
+
+
+def _decorate(function: Callable[..., Any], fast: bool) -> Any:
+    import numba
+
+    # Inlined by force: LLVM vectorises no loop with a call in it, and its own limit stops at long polynomials.
+    return numba.njit(forceinline=True, error_model="numpy", fastmath=FAST if fast else False)(function)
+
+
+@functools.cache
+def _common(fast: bool) -> dict[str, Any]:
+    """The names that every kernel can use."""
+    names: dict[str, Any] = dict(ops.compiled_namespace(functools.partial(_decorate, fast=fast)))
+    names.update({name: getattr(np, name) for name in _NAMES})
+    names.update({f"ptr_{name}": _pointer(name) for name in _NAMES})
+    names.update(bool_=np.bool_, inf=math.inf, nan=math.nan)
+    names["checked"] = _decorate(gather.checked, fast)
+    names["copy_words"] = _rebuild(reduce.copy_words, {"INT64": names["ptr_int64"], "range": range}, fast)
+    return names
+
+
+@functools.cache
+def _fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
+    """The three functions of a fold, compiled for its types."""
+    common = _common(fast)
+    scope: dict[str, Any] = {
+        "BUFFER": common[f"ptr_{fold.buffer_dtype.name}"],
+        "ACC": common[f"ptr_{fold.acc_dtype.name}"],
+        "STATE": common[f"ptr_{fold.state_dtype.name}"],
+        "ACC_T": getattr(np, fold.acc_dtype.name),
+        "STATE_T": getattr(np, fold.state_dtype.name),
+        "IDENTITY": float(fold.identity) if fold.acc_dtype.kind == "f" else int(fold.identity),
+        "INT64": common["ptr_int64"],
+        "float64": np.float64,
+        "min": min,
+        "range": range,
+        "LANES": reduce.LANES,
+        "SLOT": reduce.SLOT,
+    }
+    if fold.combine in ("greater", "less"):
+        scope["precedes"] = _rebuild(getattr(reduce, fold.combine), scope, fast)
+        scope["better"] = _rebuild(reduce.better, scope, fast)
+    else:
+        scope["combine"] = _rebuild(getattr(reduce, fold.combine), scope, fast)
+        scope["half_lanes"] = _rebuild(reduce.half_lanes, scope, fast)
+    scope["fold_tile"] = _rebuild(reduce.fold_tile, scope, fast)
+    return {part: _rebuild(getattr(reduce, getattr(fold, part)), scope, fast) for part in ("tile", "join", "value")}
+
+
+def _rebuild(function: Callable[..., Any], scope: dict[str, Any], fast: bool) -> Any:
+    """Return `function`, compiled, with `scope` for its globals."""
+    assert isinstance(function, python_types.FunctionType)
+    return _decorate(python_types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__), fast)
+
+
+def _pointer(name: str) -> Any:
+    """Return a compiled cast from an address to a pointer to `name`."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    pointer = types.CPointer(getattr(types, name))
+
+    @intrinsic
+    def as_pointer(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(pointer))
+
+        return pointer(types.int64), generate
+
+    return as_pointer

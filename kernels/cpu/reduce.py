@@ -1,0 +1,250 @@
+"""Folds for reductions: a tile of elements to a state, two states to one, a state to a value.
+
+All reductions follow one tree, fixed by the number of elements alone: tiles of 256 elements; in a tile, lane l of 16
+takes elements l, l + 16, … in order; lanes are joined by halving; tiles are joined in adjacent pairs. Several
+columns are folded side by side: a tile is a C-ordered (count, columns) block, and a state has a slot of 8 bytes for
+each field and column. Addresses are integers; the compiler gives each copy of these functions its types through
+
+    BUFFER, ACC, STATE     casts from an address to a pointer (elements, lanes, states)
+    ACC_T, STATE_T         the value types of lanes and states
+    IDENTITY               what a lane holds that has seen no element
+    combine(a, b)          the operation, for folds with one field
+
+and the pair below for all: INT64, a cast to an int64 pointer; SLOT, the bytes of a slot (8).
+
+Sources: Higham, "The accuracy of floating point summation", 1993 (pairwise sums); Chan, Golub and LeVeque, "Updating
+formulae and a pairwise algorithm for computing sample variances", 1979 (``m2``).
+"""
+
+from __future__ import annotations
+
+LANES = 16
+SLOT = 8
+
+
+def add(a, b):
+    return a + b
+
+
+def multiply(a, b):
+    return a * b
+
+
+def larger(a, b):
+    """The larger of two; a NaN wins; the first of equals."""
+    return a if (a >= b or a != a) else b
+
+
+def smaller(a, b):
+    """The smaller of two; a NaN wins; the first of equals."""
+    return a if (a <= b or a != a) else b
+
+
+# One field: sum, prod, min, max
+
+
+def fold_tile(buffer, count, columns, first, acc, state):
+    """Fold a tile into `state`; `acc` has room for 16 rows of columns."""
+    x = BUFFER(buffer)
+    a = ACC(acc)
+    width = LANES * columns
+    if count >= LANES:
+        for i in range(width):
+            a[i] = ACC_T(x[i])
+        k = width
+        while k + width <= count * columns:
+            for i in range(width):
+                a[i] = ACC_T(combine(a[i], ACC_T(x[k + i])))
+            k += width
+        for i in range(count * columns - k):
+            a[i] = ACC_T(combine(a[i], ACC_T(x[k + i])))
+    else:
+        for i in range(count * columns):
+            a[i] = ACC_T(x[i])
+        for i in range(count * columns, width):
+            a[i] = ACC_T(IDENTITY)
+    half_lanes(a, columns)
+    s = STATE(state)
+    for j in range(columns):
+        s[j] = STATE_T(a[j])
+
+
+def half_lanes(a, columns):
+    """Join 16 rows of lanes by halving, in place."""
+    h = 8 * columns
+    while h >= columns:
+        for i in range(h):
+            a[i] = ACC_T(combine(a[i], a[i + h]))
+        h //= 2
+
+
+def fold_join(left, left_count, right, right_count, columns):
+    """Join the state `right` into `left`."""
+    a = STATE(left)
+    b = STATE(right)
+    for j in range(columns):
+        a[j] = STATE_T(combine(a[j], b[j]))
+
+
+def fold_value(state, columns, j, count):
+    """Return the result for column `j`."""
+    return STATE(state)[j]
+
+
+# m2 of floats: the sum of squared distances from the mean; fields: mean, m2
+
+
+def m2_tile(buffer, count, columns, first, acc, state):
+    """Fold a tile: its mean first, then the squares; `acc` has room for 32 rows of columns."""
+    fold_tile(buffer, count, columns, first, acc, state)
+    x = BUFFER(buffer)
+    a = ACC(acc)
+    s = STATE(state)
+    width = LANES * columns
+    mean = ACC(acc + width * SLOT)
+    for j in range(columns):
+        s[j] = STATE_T(s[j] / STATE_T(count))
+    for i in range(LANES):
+        for j in range(columns):
+            mean[i * columns + j] = s[j]
+    for i in range(width):
+        a[i] = ACC_T(IDENTITY)
+    k = 0
+    while k + width <= count * columns:
+        for i in range(width):
+            d = ACC_T(x[k + i] - mean[i])
+            a[i] = ACC_T(a[i] + ACC_T(d * d))
+        k += width
+    for i in range(count * columns - k):
+        d = ACC_T(x[k + i] - mean[i])
+        a[i] = ACC_T(a[i] + ACC_T(d * d))
+    half_lanes(a, columns)
+    squares = STATE(state + columns * SLOT)
+    for j in range(columns):
+        squares[j] = a[j]
+
+
+def m2_join(left, left_count, right, right_count, columns):
+    """Chan's update."""
+    mean_a = STATE(left)
+    mean_b = STATE(right)
+    m2_a = STATE(left + columns * SLOT)
+    m2_b = STATE(right + columns * SLOT)
+    total = float64(left_count + right_count)
+    share = STATE_T(float64(right_count) / total)
+    weight = STATE_T(float64(left_count) * float64(right_count) / total)
+    for j in range(columns):
+        d = STATE_T(mean_b[j] - mean_a[j])
+        mean_a[j] = STATE_T(mean_a[j] + STATE_T(d * share))
+        m2_a[j] = STATE_T(STATE_T(m2_a[j] + m2_b[j]) + STATE_T(STATE_T(d * d) * weight))
+
+
+def m2_value(state, columns, j, count):
+    return STATE(state + columns * SLOT)[j]
+
+
+# m2 of small integers, exact: fields: sum, sum of squares (int64)
+
+
+def squares_tile(buffer, count, columns, first, acc, state):
+    """Fold a tile of 8- or 16-bit integers; lanes of ACC_T cannot overflow in tiles of 1024."""
+    x = BUFFER(buffer)
+    sums = ACC(acc)
+    squares = ACC(acc + LANES * columns * SLOT)
+    width = LANES * columns
+    for i in range(width):
+        sums[i] = ACC_T(0)
+        squares[i] = ACC_T(0)
+    k = 0
+    while k + width <= count * columns:
+        for i in range(width):
+            v = ACC_T(x[k + i])
+            sums[i] = ACC_T(sums[i] + v)
+            squares[i] = ACC_T(squares[i] + ACC_T(v * v))
+        k += width
+    for i in range(count * columns - k):
+        v = ACC_T(x[k + i])
+        sums[i] = ACC_T(sums[i] + v)
+        squares[i] = ACC_T(squares[i] + ACC_T(v * v))
+    half_lanes(sums, columns)
+    half_lanes(squares, columns)
+    s = STATE(state)
+    q = STATE(state + columns * SLOT)
+    for j in range(columns):
+        s[j] = STATE_T(sums[j])
+        q[j] = STATE_T(squares[j])
+
+
+def squares_join(left, left_count, right, right_count, columns):
+    a = STATE(left)
+    b = STATE(right)
+    for i in range(2 * columns):
+        a[i] = a[i] + b[i]
+
+
+def squares_value(state, columns, j, count):
+    """The exact integer part, then one rounding: D - r²/n with the mean split as m + r/n."""
+    s = STATE(state)[j]
+    q = STATE(state + columns * SLOT)[j]
+    m = s // count
+    r = s - m * count
+    d = q - 2 * m * s + count * m * m
+    return float64(d) - float64(r) * float64(r) / float64(count)
+
+
+# argmin and argmax: fields: value, index
+
+
+def better(a, ia, b, ib):
+    """Whether `b` takes the place of `a`: a NaN first, then `precedes`, then the lower index."""
+    if b != b:
+        return a == a or ib < ia
+    if a != a:
+        return False
+    return precedes(b, a) or (b == a and ib < ia)
+
+
+def greater(a, b):
+    return a > b
+
+
+def less(a, b):
+    return a < b
+
+
+def arg_tile(buffer, count, columns, first, acc, state):
+    x = BUFFER(buffer)
+    a = STATE(state)
+    index = INT64(state + columns * SLOT)
+    for j in range(columns):
+        a[j] = STATE_T(x[j])
+        index[j] = first
+    for k in range(1, count):
+        for j in range(columns):
+            v = STATE_T(x[k * columns + j])
+            if better(a[j], index[j], v, first + k):
+                a[j] = v
+                index[j] = first + k
+
+
+def arg_join(left, left_count, right, right_count, columns):
+    a = STATE(left)
+    b = STATE(right)
+    ia = INT64(left + columns * SLOT)
+    ib = INT64(right + columns * SLOT)
+    for j in range(columns):
+        if better(a[j], ia[j], b[j], ib[j]):
+            a[j] = b[j]
+            ia[j] = ib[j]
+
+
+def arg_value(state, columns, j, count):
+    return INT64(state + columns * SLOT)[j]
+
+
+def copy_words(source, target, count):
+    """Copy `count` slots from one address to another."""
+    a = INT64(source)
+    b = INT64(target)
+    for i in range(count):
+        b[i] = a[i]
