@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
 
-if TYPE_CHECKING:  # what type checkers and editors see of the lazy names below
-    from numpy import *
-
-    from . import fft as fft  # type: ignore[no-redef]
+# What type checkers and editors see of the lazy names. NumPy's stay Any: its stubs refuse `device="cuda"`.
+if TYPE_CHECKING:
+    from . import fft as fft
     from . import image as image
-    from . import linalg as linalg  # type: ignore[no-redef]
+    from . import linalg as linalg
     from . import memory as memory
     from .errors import DeviceError as DeviceError
     from .errors import DTypeError as DTypeError
@@ -31,9 +30,9 @@ if TYPE_CHECKING:  # what type checkers and editors see of the lazy names below
     from .fusion import Explanation as Explanation
     from .fusion import fuse as fuse
     from .fusion import reduction as reduction
-    from .fusion import vectorize as vectorize  # type: ignore[no-redef]
+    from .fusion import vectorize as vectorize
     from .hardware import Device as Device
-    from .hardware import asarray as asarray  # type: ignore[no-redef]
+    from .hardware import asarray as asarray
     from .hardware import asnumpy as asnumpy
     from .hardware import device as device
     from .hardware import devices as devices
@@ -42,7 +41,7 @@ if TYPE_CHECKING:  # what type checkers and editors see of the lazy names below
     from .launch.cache import cache_info as cache_info
     from .launch.cpu import get_threads as get_threads
     from .launch.cpu import set_threads as set_threads
-    from .namespace import __array_namespace_info__ as __array_namespace_info__  # type: ignore[assignment]
+    from .namespace import __array_namespace_info__ as __array_namespace_info__
 
 # Where each public name lives. No module may bear the name of a public function: importing it would overwrite it.
 _HOMES = {

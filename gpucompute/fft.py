@@ -6,20 +6,17 @@ are library calls (pocketfft, cuFFT): their results agree between devices within
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .namespace import created, lookup_in
 
-if TYPE_CHECKING:
-    from numpy.fft import *
-
 _fftfreq = created(np.fft.fftfreq)
 _rfftfreq = created(np.fft.rfftfreq)
 
 
-def fftfreq(n: int, /, d: float = 1.0, *, dtype: Any = None, device: Any = None) -> Any:  # type: ignore[no-redef]
+def fftfreq(n: int, /, d: float = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
     """Return the frequencies of the bins of a transform of `n` samples, zero first, the negative ones last.
 
     Parameters
@@ -47,7 +44,7 @@ def fftfreq(n: int, /, d: float = 1.0, *, dtype: Any = None, device: Any = None)
     return frequencies if dtype is None else frequencies.astype(dtype, copy=False)
 
 
-def rfftfreq(n: int, /, d: float = 1.0, *, dtype: Any = None, device: Any = None) -> Any:  # type: ignore[no-redef]
+def rfftfreq(n: int, /, d: float = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
     """Return the frequencies of the bins of a real transform of `n` samples: `fftfreq` without the negative ones.
 
     Parameters

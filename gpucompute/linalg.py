@@ -5,14 +5,11 @@ The names that are not defined here are NumPy's own functions, which dispatch on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .namespace import lookup_in
-
-if TYPE_CHECKING:
-    from numpy.linalg import *
 
 
 def _complex(x: Any) -> Any:
@@ -20,7 +17,7 @@ def _complex(x: Any) -> Any:
     return x.astype(np.result_type(x.dtype, np.complex64))
 
 
-def eig(x: Any, /) -> Any:  # type: ignore[no-redef]
+def eig(x: Any, /) -> Any:
     """Return the eigenvalues and right eigenvectors of square matrices, always complex.
 
     `numpy.linalg.eig` answers a real matrix with real numbers where they happen to suffice; the standard, and
@@ -47,7 +44,7 @@ def eig(x: Any, /) -> Any:  # type: ignore[no-redef]
     return type(result)(*map(_complex, result))
 
 
-def eigvals(x: Any, /) -> Any:  # type: ignore[no-redef]
+def eigvals(x: Any, /) -> Any:
     """Return the eigenvalues of square matrices, always complex; see `eig`.
 
     Parameters

@@ -45,13 +45,15 @@ EXTRA_OPS = ("erf", "erfc", "sigmoid")
 # NumPy's public names that are about NumPy itself, and its submodules (`linalg` and `fft` are ours).
 NOT_OURS = _words(
     """char core ctypeslib dtypes emath exceptions f2py fft lib linalg ma polynomial random rec strings testing
-    typing __version__ get_include show_config show_runtime test"""
+    typing get_include show_config show_runtime test"""
 )
 
 
 def names() -> list[str]:
     """Return the names that `lookup` gives."""
-    return sorted({*np.__all__, *STANDARD, *EXTRA_OPS} - NOT_OURS)
+    # NumPy 2.1 lists some private names among its public ones.
+    public = {name for name in np.__all__ if not name.startswith("_")}
+    return sorted({*public, *STANDARD, *EXTRA_OPS} - NOT_OURS)
 
 
 def lookup(name: str) -> Any:

@@ -21,7 +21,7 @@ To add an operation:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -118,6 +118,8 @@ class Op:
         if len(operands) != self.nin:
             raise DTypeError(f"{self.name} takes {self.nin} operands, got {len(operands)}.")
         given = tuple(_canonical(self.name, operand) for operand in operands)
+        if all(isinstance(operand, type) for operand in given):  # no dtype to be weak against
+            given = tuple(np.dtype(operand) for operand in given)
         if self.rule is None:
             inputs, output = self._common(given)
         else:
@@ -334,14 +336,12 @@ def scalar_namespace() -> dict[str, Any]:
     return scalar.namespace()
 
 
-def compiled_namespace(decorator: Callable[[Callable[..., Any]], Any]) -> dict[str, Any]:
-    """The scalar functions by name, each passed through `decorator` on globals where it meets the decorated others.
+def compiled_namespace() -> dict[str, Any]:
+    """The scalar functions by name, as numba functions for the CPU that inline into the kernel that calls them."""
+    import numba
 
-    Parameters
-    ----------
-    decorator
-        For instance ``numba.njit(forceinline=True, error_model="numpy")``.
-    """
     from gpucompute.kernels import scalar
 
-    return scalar.compile_namespace(decorator)
+    return scalar.compile_namespace(
+        numba.njit(forceinline=True, error_model="numpy"), numba.njit(inline="always", error_model="numpy")
+    )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scalar_exp import exp_f8
-from .scalar_float import INF, bits_f8, copysign_f8, from_bits_f8
+from .scalar_exp import exp_sum_f8, upper
+from .scalar_float import copysign_f8
 
 TWO_OVER_SQRT_PI = np.float64(1.1283791670955126)
-TWO_OVER_SQRT_PI_TAIL = np.float64(1.533545961316588e-17)
 
 
 def erf_near(x):
@@ -55,12 +54,12 @@ def erfc_far(a):
     q = q * t + 0.015379652102619523
     q = q * t - 0.13962111684056253
     q = q * t + 1.2329951186255526
-    # exp(-c*c) with the square split: high part exact, the rest by its first terms
-    ch = from_bits_f8(bits_f8(c) & np.int64(-0x8000000))
+    # exp(-c*c) with the square split: the high part exact, the rest given apart
+    ch = upper(c)
     rest = (c - ch) * (c + ch)
-    e = exp_f8(-(ch * ch))
-    scaled = q / (1.0 + 2.0 * c)
-    return e * (scaled - scaled * rest * (1.0 - 0.5 * rest))
+    d = 1.0 + 2.0 * c
+    lost = (1.0 - d) + 2.0 * c
+    return exp_sum_f8(-(ch * ch), rest + lost / d, np.int64(0)) * (q / d)
 
 
 def erf_f8(x):

@@ -43,16 +43,20 @@ def exp_tail(r):
     return q * r + 0.5000000000000001
 
 
-def exp_scaled_f8(x, k):
-    """exp(x) * 2**k for |k| <= 2."""
+def exp_sum_f8(x, minus, k):
+    """exp(x - minus) * 2**k for |k| <= 2 and `minus` far below 1."""
     c = np.float64(-750.0) if x < -750.0 else (np.float64(720.0) if x > 720.0 else x)
     shifted = c * INVLN2 + ROUND_F8
     n = shifted - ROUND_F8
     hi = c - n * LN2_HI
-    lo = n * LN2_LO
+    lo = n * LN2_LO + minus
     r = hi - lo
     p = 1.0 + (r + (((hi - r) - lo) + r * r * exp_tail(r)))
     return scale_f8(p, bits_f8(shifted) - ROUND_F8_BITS + k)
+
+
+def exp_scaled_f8(x, k):
+    return exp_sum_f8(x, np.float64(-0.0), k)
 
 
 def exp_f8(x):
@@ -157,7 +161,10 @@ def log10_f8(x):
 def sigmoid_f8(x):
     """1 / (1 + exp(-x)); for negative x as exp(x) / (1 + exp(x)), which stays accurate to the smallest number."""
     e = exp_f8(-abs(x))
-    return (1.0 if x >= 0.0 else e) / (1.0 + e)
+    s = 1.0 + e
+    lost = (1.0 - s) + e  # put back to first order
+    q = (np.float64(1.0) if x >= 0.0 else e) / s
+    return q - q * (lost * (q if x >= 0.0 else 1.0 - q))
 
 
 # Hyperbolic functions
@@ -192,21 +199,30 @@ def arcsinh_f8(x):
     a = abs(x)
     large = a > 1e9
     safe = np.float64(1.0) if large else a
-    inner = safe + safe * safe / (1.0 + np.sqrt(1.0 + safe * safe))
+    extra = safe * safe / (1.0 + np.sqrt(1.0 + safe * safe))
+    inner = safe + extra
     near = log1p_f8(a - 1.0 if large else inner)
-    return copysign_f8(near + LN2 if large else near, x)
+    lost = ((safe - inner) + extra) / (1.0 + inner)
+    return copysign_f8(near + LN2 if large else near + lost, x)
 
 
 def arccosh_f8(x):
     large = x > 1e9
     t = (np.float64(1.0) if large else x) - 1.0
     near = log1p_f8(x - 1.0 if large else t + np.sqrt(2.0 * t + t * t))
-    return near + LN2 if large else near
+    value = near + LN2 if large else near
+    return value if x >= 1.0 else NAN
 
 
 def arctanh_f8(x):
+    """log1p(t) / 2 with t = 2a / (1 - a); what rounding t lost is put back to first order."""
     a = abs(x)
-    return copysign_f8(0.5 * log1p_f8(2.0 * a / (1.0 - a) if a <= 1.0 else NAN), x)
+    d = 1.0 - a
+    t = 2.0 * a / d
+    p = t * d
+    lost = (((2.0 * a - p) - product_error(t, d, p)) - t * ((1.0 - d) - a)) / (1.0 + a)
+    value = 0.5 * (log1p_f8(t) + (lost if a < 1.0 else np.float64(0.0)))
+    return copysign_f8(value if a <= 1.0 else NAN, x)
 
 
 def logaddexp_f8(x, y):

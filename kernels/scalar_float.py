@@ -321,12 +321,11 @@ def nextafter_f2(x, y):
 
 
 def spacing_f2(x):
-    """Always positive, and below a negative power of two the gap towards zero: NumPy's own choice for halves."""
+    """Always positive, and for negative x the gap towards zero: NumPy's own choice for halves."""
     bits = f4_to_half(abs(x))
     up = half_to_f4(bits + np.uint16(1)) - abs(x)
     down = abs(x) - half_to_f4(bits - np.uint16(1))
-    edge = (x < 0) & ((np.int32(bits) & np.int32(0x3FF)) == np.int32(0))
-    return (down if edge else up) if abs(x) < INF else np.float32(NAN)
+    return (down if x < 0 else up) if abs(x) < INF else np.float32(NAN)
 
 
 def int_to_half(x):

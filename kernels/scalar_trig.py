@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scalar_exp import ROUND_F8, ROUND_F8_BITS
+from .scalar_exp import ROUND_F8, ROUND_F8_BITS, product_error
 from .scalar_float import INF, NAN, bits_f8, copysign_f8
 
 PIO2 = np.float64(1.5707963267948966)
@@ -15,6 +15,17 @@ PIO2_B = np.float64(6.077100506303966e-11)
 PIO2_C = np.float64(2.0222662487111665e-21)
 PIO2_D = np.float64(8.4784276603689e-32)
 TWO_OVER_PI = np.float64(0.6366197723675814)
+MASK32 = np.uint64(0xFFFFFFFF)
+TWO_OVER_PI_BITS = np.array(  # the binary digits of 2/pi, 62 zeros before the point
+    [
+        0x0000000000000002, 0x8BE60DB9391054A7, 0xF09D5F47D4D37703, 0x6D8A5664F10E4107, 0xF9458EAF7AEF1586,
+        0xDC91B8E909374B80, 0x1924BBA827464873, 0xF877AC72C4A69CFB, 0xA208D7D4BAED1213, 0xA671C09AD17DF904,
+        0xE64758E60D4CE7D2, 0x72117E2EF7E4A0EC, 0x7FE25FFF7816603F, 0xBCBC462D6829B47D, 0xB4D9FB3C9F2C26DD,
+        0x3D18FD9A797FA8B5, 0xD49EEB1FAF97C5EC, 0xF41CE7DE294A4BA9, 0xAFED7EC47E357421, 0x580CC11BF1EDAEAF,
+        0xC33EF0826BD0D876,
+    ],
+    np.uint64,
+)
 
 
 def two_sum_error(a, b, total):
@@ -23,8 +34,57 @@ def two_sum_error(a, b, total):
     return (a - (total - v)) + (b - v)
 
 
+def high_product(a, b):
+    """The upper 64 bits of a * b."""
+    al = a & MASK32
+    ah = a >> np.uint64(32)
+    bl = b & MASK32
+    bh = b >> np.uint64(32)
+    middle = ah * bl + ((al * bl) >> np.uint64(32))
+    other = al * bh + (middle & MASK32)
+    return ah * bh + (middle >> np.uint64(32)) + (other >> np.uint64(32))
+
+
+def reduce_huge(x):
+    """As reduce_pio2, for any finite |x| >= 2**-8 (Payne & Hanek 1983).
+
+    |x| = m * 2**e: of the digits of 2/pi, those before position e - 1 only add multiples of 4 to the quotient, and those
+    192 further on are too small to matter (no float64 is closer than 2**-62 to a multiple of pi/2).
+    """
+    b = bits_f8(x)
+    exponent = (b >> np.int64(52)) & np.int64(0x7FF)
+    m = np.uint64((b & np.int64(0xFFFFFFFFFFFFF)) | np.int64(0x10000000000000))
+    position = np.uint64(exponent - np.int64(1015) if exponent > np.int64(1015) else np.int64(0))
+    word = position >> np.uint64(6)
+    shift = position & np.uint64(63)
+    back = np.uint64(63) - shift
+    w0 = TWO_OVER_PI_BITS[word]
+    w1 = TWO_OVER_PI_BITS[word + np.uint64(1)]
+    w2 = TWO_OVER_PI_BITS[word + np.uint64(2)]
+    w3 = TWO_OVER_PI_BITS[word + np.uint64(3)]
+    d0 = (w0 << shift) | ((w1 >> np.uint64(1)) >> back)
+    d1 = (w1 << shift) | ((w2 >> np.uint64(1)) >> back)
+    d2 = (w2 << shift) | ((w3 >> np.uint64(1)) >> back)
+    low = m * d1
+    total = low + high_product(m, d2)
+    high = m * d0 + high_product(m, d1) + (np.uint64(1) if total < low else np.uint64(0))
+    n = np.int64((high >> np.uint64(62)) + ((high >> np.uint64(61)) & np.uint64(1)))
+    part = np.int64(high << np.uint64(2)) >> np.int64(2)  # the fraction in [-1/2, 1/2), times 2**62
+    t = np.float64(part >> np.int64(30)) * 2.3283064365386963e-10  # 2**-32
+    u = np.float64(part & np.int64(0x3FFFFFFF)) * 2.168404344971009e-19  # 2**-62
+    u = u + np.float64(np.int64(total >> np.uint64(11))) * 2.407412430484045e-35  # 2**-115
+    f = t + u
+    g = (t - f) + u
+    r = f * PIO2
+    rl = product_error(f, PIO2, r) + (f * PIO2_TAIL + g * PIO2)
+    s = r + rl
+    sl = (r - s) + rl
+    negative = b < np.int64(0)
+    return -s if negative else s, -sl if negative else sl, -n if negative else n
+
+
 def reduce_pio2(x):
-    """(r, low, n): x = n * pi/2 + r + low with |r| <= pi/4 (n modulo 4 is right)."""
+    """(r, low, n): x = n * pi/2 + r + low with |r| <= pi/4; n is right modulo 4."""
     shifted = x * TWO_OVER_PI + ROUND_F8
     n = shifted - ROUND_F8
     t = x - n * PIO2_A
@@ -35,7 +95,11 @@ def reduce_pio2(x):
     v = u + c
     vl = two_sum_error(u, c, v) + ul - n * PIO2_D
     r = v + vl
-    return r, (v - r) + vl, bits_f8(shifted) - ROUND_F8_BITS
+    low = (v - r) + vl
+    k = bits_f8(shifted) - ROUND_F8_BITS
+    if abs(x) > 1e6:
+        r, low, k = reduce_huge(x)
+    return r, low, k
 
 
 def sin_kernel(r, low):

@@ -70,9 +70,7 @@ def plain() -> MappingProxyType:
 
 @cache
 def compiled() -> MappingProxyType:
-    import numba
-
-    return MappingProxyType(ops.compiled_namespace(numba.njit(forceinline=True, error_model="numpy")))
+    return MappingProxyType(ops.compiled_namespace())
 
 
 def run_plain(name: str, arrays: list[np.ndarray], output: np.dtype) -> np.ndarray:

@@ -44,7 +44,7 @@ def collect() -> dict[str, Any]:
     from ..hardware import device, devices
     from ..launch.bandwidth import measure
     from ..launch.cpu import get_threads
-    from ..limits import cores
+    from ..limits import cores_available
     from .cache import usage
 
     return {
@@ -57,7 +57,7 @@ def collect() -> dict[str, Any]:
         ],
         "current_device": str(device()),
         "threads": get_threads(),
-        "cores": cores(),
+        "cores": cores_available(),
         "packages": {name: _version(name) for name in PACKAGES},
         "cache": usage()._asdict(),
         "bandwidth": measure(),

@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GpucomputeError as error:
         _say(options, str(error))
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _say(options, f"{place}{error.strerror or error}{options.if_failed}")
+        place = error.filename or getattr(options, "out", "")
+        _say(options, f"{place}{': ' if place else ''}{error.strerror or error}{options.if_failed}")
     return FAILURE
 
 

@@ -10,6 +10,7 @@ from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from ..data import Settings, Summary
+    from ..data.settings import Normalization
 
 SHOWN = 10  # bad files named at the end; all are in the ledger
 EPILOG = """\
@@ -36,7 +37,12 @@ def add_to(subparsers: Any) -> None:
     add("src", metavar="SRC", help="folder of photographs")
     add("out", metavar="OUT.zarr", help="the Zarr to write")
     add("--resize", default="256", metavar="SIZE", help="shorter side in pixels, HEIGHTxWIDTH, or none (256)")
-    add("--crop", default="224", metavar="SIZE", help="side of the square cut from the centre, HEIGHTxWIDTH, or none (224)")
+    add(
+        "--crop",
+        default="224",
+        metavar="SIZE",
+        help="side of the square cut from the centre, HEIGHTxWIDTH, or none (224)",
+    )
     add("--interpolation", default="bilinear", help="nearest, box, bilinear, hamming, bicubic or lanczos (bilinear)")
     add("--normalize", default="imagenet", metavar="HOW",
         help="imagenet, clip, half (to -1 .. 1), unit (to 0 .. 1), none (0 .. 255), or "
@@ -124,7 +130,7 @@ def parse_size(text: str, option: str) -> int | tuple[int, int] | None:
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
-def parse_normalize(text: str) -> Any:
+def parse_normalize(text: str) -> Normalization | None:
     """Return the normalisation with this name, or these numbers, or None for "none"."""
     from ..data.settings import NORMALIZATIONS, Normalization
     from ..errors import OptionError
@@ -135,14 +141,14 @@ def parse_normalize(text: str) -> Any:
         return NORMALIZATIONS[text]
     try:
         mean, std = (tuple(float(number) for number in half.split(",")) for half in text.split("/"))
-        (_, _, _), (_, _, _) = mean, std
+        (m0, m1, m2), (s0, s1, s2) = mean, std
     except ValueError:
         names = ", ".join(NORMALIZATIONS)
         raise OptionError(
             f"--normalize {text}: expected one of {names}, none, or three means, a slash and three standard "
             "deviations, such as 0.5,0.5,0.5/0.25,0.25,0.25"
         ) from None
-    return Normalization(mean, std)
+    return Normalization((m0, m1, m2), (s0, s1, s2))
 
 
 def check_device(name: str) -> None:

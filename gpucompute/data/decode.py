@@ -111,7 +111,9 @@ def open_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         raise BadFileError("empty file")
     picture = (_open_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None) or _open_any(data)
     if picture.height * picture.width > max_pixels:
-        raise BadFileError(f"{picture.width} x {picture.height} pixels; at most {max_pixels:,} are taken (--max-pixels)")
+        raise BadFileError(
+            f"{picture.width} x {picture.height} pixels; at most {max_pixels:,} are taken (--max-pixels)"
+        )
     return picture
 
 
@@ -174,9 +176,7 @@ def _open_any(data: bytes) -> Picture:
                 except Exception:  # the picture is sound, only what was written about it is not
                     pass
                 return _rgb(image)
-            except BadFileError:
-                raise
-            except MemoryError:
+            except (BadFileError, MemoryError):
                 raise
             except Exception as error:
                 raise BadFileError(_reason(error)) from error
@@ -190,7 +190,7 @@ def _rgb(image: Image.Image) -> Pixels:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise BadFileError("samples of 32 bits, which have no fixed white; save it with 8 or 16 bits")
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies in any case
 
 
 def _unidentified(data: bytes) -> str:

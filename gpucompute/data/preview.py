@@ -66,5 +66,6 @@ def to_pixels(row: npt.NDArray[Any], settings: Settings) -> npt.NDArray[np.uint8
     values = row.transpose(1, 2, 0) if settings.layout == "NCHW" else row
     if settings.normalize is None:
         return values.astype(np.uint8, order="C")
-    values = values.astype(np.float32) * np.float32(settings.normalize.std) + np.float32(settings.normalize.mean)
-    return (values * 255).round().clip(0, 255).astype(np.uint8, order="C")
+    mean, std = (np.array(numbers, np.float32) for numbers in settings.normalize)
+    pixels = (values.astype(np.float32) * std + mean) * 255
+    return pixels.round().clip(0, 255).astype(np.uint8, order="C")

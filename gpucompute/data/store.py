@@ -119,7 +119,7 @@ class Store:
         """Cut `images` to its `count` rows and write the columns and the attributes."""
         zarr = import_zarr()
         self._images.resize(self.settings.shape(count))
-        group = zarr.open_group(self.path, mode="r+", zarr_format=3)
+        group = zarr.open_group(self.path, mode="r+", zarr_format=3, use_consolidated=False)
         columns = {
             name: group.create_array(
                 name,
@@ -136,8 +136,7 @@ class Store:
         }
         for start, block in _blocks(rows):
             for (name, (dtype, _)), values in zip(COLUMNS.items(), zip(*block, strict=True), strict=True):
-                values_array = np.array(values, dtype=object if dtype is str else dtype)
-                columns[name][start : start + len(block)] = values_array
+                columns[name][start : start + len(block)] = np.array(values, dtype=object if dtype is str else dtype)
         settings = self.settings
         group.attrs.update(
             {
@@ -147,6 +146,7 @@ class Store:
                 MARK: {**attributes[MARK], "version": __version__, "settings": settings.to_json()},
             }
         )
+        zarr.consolidate_metadata(self.path, zarr_format=3)  # without it xarray warns, and opens every array apart
 
 
 def _blocks(rows: Iterable[Row]) -> Iterator[tuple[int, Sequence[Row]]]:

@@ -24,6 +24,7 @@ EXACT_TILE = 1024  # the same where the order cannot change the result: fewer ti
 BLOCK = 16384  # elements of a reduction that one work item folds; a power of two times the tiles
 COLUMNS = 256  # columns folded side by side: a tile of float32 then takes 256 KiB, half of a small second cache
 LOOP = 16384  # elements of an innermost loop that one work item runs
+LANES = 128  # rows of lanes that a fold may use for each field
 LEVELS = 44  # open nodes of the tree in one row: 2**44 tiles are more than any memory holds
 
 
@@ -374,7 +375,7 @@ class _Generator:
             self.phase_folds.append(name)
             self.state_at.append(state)
             state += fold.fields * self.width * 8
-            lanes = max(lanes, fold.lanes * 16 * self.width * 8)
+            lanes = max(lanes, fold.fields * LANES * self.width * 8)
             key = id(fold.operand(reduction))
             if key not in self.buffer_at:
                 self.buffer_at[key] = at
@@ -422,9 +423,11 @@ class _Generator:
             w.add(f"count = min({self.tile}, {last} - r)")
             self._evaluate(phase, accesses, slots)
             for name, at, reduction in zip(self.phase_folds, self.state_at, phase.reductions, strict=True):
-                buffer = self.buffer_at[id(self.folds[name].operand(reduction))]
+                operand = self.folds[name].operand(reduction)
+                slot = self._direct(operand, accesses)
+                tile = f"s + {self.buffer_at[id(operand)]}" if slot is None else f"b{slot}"
                 state = f"s + {self.stack_at} + d * {self.state_bytes} + {at}"
-                w.add(f"{name}_tile(s + {buffer}, count, {self.wd}, r, s + {self.lanes_at}, {state})")
+                w.add(f"{name}_tile({tile}, count, {self.wd}, r, s + {self.lanes_at}, {state})")
             w.add(f"counts = ptr_int64(s + {self.counts_at})", "counts[d] = count", "m = t")
             with w.block("while m & 1:"):
                 self._join()
@@ -441,20 +444,36 @@ class _Generator:
             w.add(f"{name}_join(left + {at}, counts[d], right + {at}, counts[d + 1], {self.wd})")
         w.add("counts[d] += counts[d + 1]")
 
+    def _direct(self, operand: Expr, accesses: dict[int, Access]) -> int | None:
+        """Return the slot of an operand that lies in memory as its tile would, so that no copy is needed."""
+        if not isinstance(operand, Load) or operand.dtype == np.float16 or len(self.reduced) != 1 or not self.columns:
+            return None
+        access = accesses.get(id(operand))
+        if access is None or access.inner != str(self.columns) or (self.columns > 1 and access.unrolled != "1"):
+            return None
+        return access.slot
+
     def _evaluate(self, phase: Phase, accesses: dict[int, Access], slots: list[int]) -> None:
         """Print what writes the values of a tile into its buffers."""
         w = self.w
         used = []
         seen: set[int] = set()
+        direct: list[Expr] = []
         for reduction in phase.reductions:
             fold = fold_for(reduction)
             operand = fold.operand(reduction)
-            if id(operand) not in seen:
-                seen.add(id(operand))
+            if id(operand) in seen:
+                continue
+            seen.add(id(operand))
+            if self._direct(operand, accesses) is not None:
+                direct.append(operand)
+            else:
                 used.append((operand, fold.buffer_dtype, self.buffer_at[id(operand)]))
         by_column = self.column_axis is not None and not self.columns
         variable = "j" if by_column else "i"
-        with self._segment(accesses, [operand for operand, _, _ in used], slots, by_column):
+        with _Segment(self, accesses, direct + [operand for operand, _, _ in used], slots, by_column):
+            if not used:
+                return
             emitter = self._emitter(variable, accesses)
             for _, dtype, at in used:
                 start = f"s + {at} + pos * {self.wd} * {dtype.itemsize}"
@@ -470,11 +489,6 @@ class _Generator:
             w.add(*emitter.before)
             with w.block(f"for {variable} in range({'width' if by_column else 'run'}):"):
                 w.add(*emitter.inside)
-
-    def _segment(
-        self, accesses: dict[int, Access], used: list[Expr], slots: list[int], by_column: bool
-    ) -> _Segment:
-        return _Segment(self, accesses, used, slots, by_column)
 
     def _finish(self, phase: Phase, slots: list[int], state: str, n: str) -> None:
         """Print the writing of a group's results."""

@@ -211,6 +211,21 @@ def np_select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any =
     return tracer.wrap(result)
 
 
+@implements(np.piecewise)
+def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> Traced:
+    tracer = tracer_of(x, condlist)
+    if not isinstance(condlist, (list, tuple)):
+        condlist = [condlist]
+    choices = [value(x, *args, **kw) if callable(value) else value for value in funclist]
+    if len(choices) not in (len(condlist), len(condlist) + 1):
+        raise ValueError(f"with {len(condlist)} condition(s), either {len(condlist)} or {len(condlist) + 1} functions are expected")
+    dtype = tracer.node(x).dtype
+    result = tracer.cast(choices[len(condlist)] if len(choices) > len(condlist) else 0, dtype)
+    for condition, choice in zip(condlist, choices, strict=False):  # a later condition wins
+        result = tracer.apply("where", tracer.cast(condition, BOOL), tracer.cast(choice, dtype), result)
+    return tracer.wrap(tracer.builder.broadcast(result, tracer.node(x).shape), owner="local")
+
+
 @implements(np.choose)
 def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Traced:
     raise fusion_error("np.choose cannot be fused; use np.select or np.where")

@@ -19,8 +19,8 @@ class Fold:
     """The functions and types of one fold.
 
     name : prefix in the source; tile, join, value : functions of `kernels/cpu/reduce.py`; buffer_dtype, acc_dtype,
-    state_dtype : elements, lanes, states; identity : of the lanes; combine : the function that joins two values;
-    fields : slots of a state; lanes : how many rows of lanes a tile needs; exact : the order cannot matter;
+    state_dtype : elements, lanes, states; combine : the function that joins two values; fields : slots of a state;
+    exact : the order cannot matter;
     uncast : the operand is the integer below the cast to 64 bits.
     """
 
@@ -31,10 +31,8 @@ class Fold:
     buffer_dtype: DType
     acc_dtype: DType
     state_dtype: DType
-    identity: str
     combine: str
     fields: int = 1
-    lanes: int = 1
     exact: bool = False
     uncast: bool = False
     user: ir.UserReduction | None = None
@@ -63,51 +61,40 @@ def _memory(dtype: DType) -> DType:
     return {"bool": np.dtype(np.uint8), "float16": np.dtype(np.float32)}.get(dtype.name, dtype)
 
 
-def _limit(dtype: DType, *, largest: bool) -> str:
-    if dtype.kind == "f":
-        return "inf" if largest else "-inf"
-    info = np.iinfo(dtype)
-    return str(int(info.max if largest else info.min))
-
-
 def fold_for(reduction: Reduction) -> Fold:
     """Return the fold of `reduction`."""
     op, expr = reduction.op, reduction.expr
     if isinstance(op, ir.UserReduction):
         dtype = op.state_dtypes[0]
         return Fold(
-            "user", "user_tile", "user_join", "user_value", _memory(expr.dtype), dtype, dtype, "0", "",
-            fields=len(op.state_dtypes), lanes=len(op.state_dtypes), user=op,
+            "user", "user_tile", "user_join", "user_value", _memory(expr.dtype), dtype, dtype, "",
+            fields=len(op.state_dtypes), user=op,
         )  # fmt: skip
     plain = _memory(expr.dtype)
     whole = plain.kind in "iu"
-    one = ("fold_tile", "fold_join", "fold_value")
+    one = ("any_order_tile" if whole else "fold_tile", "fold_join", "fold_value")
     match op:
         case "sum":
             small = _small_integer(expr)
             if small is not None:
-                acc = _INT32
-                return Fold("sum", *one, small, acc, plain, "0", "add", exact=True, uncast=True)
-            return Fold("sum", *one, plain, plain, plain, "0" if whole else "-0.0", "add", exact=whole)
+                return Fold("sum", *one, small, _INT32, plain, "add", exact=True, uncast=True)
+            return Fold("sum", *one, plain, plain, plain, "add", exact=whole)
         case "prod":
-            return Fold("prod", *one, plain, plain, plain, "1", "multiply", exact=whole)
+            return Fold("prod", *one, plain, plain, plain, "multiply", exact=whole)
         case "min" | "all":
-            identity = _limit(plain, largest=True)
-            return Fold("min", *one, plain, plain, plain, identity, "smaller", exact=whole)
+            return Fold("min", *one, plain, plain, plain, "smaller", exact=whole)
         case "max" | "any":
-            identity = _limit(plain, largest=False)
-            return Fold("max", *one, plain, plain, plain, identity, "larger", exact=whole)
+            return Fold("max", *one, plain, plain, plain, "larger", exact=whole)
         case "argmin" | "argmax":
             precedes = "less" if op == "argmin" else "greater"
             names = ("arg_tile", "arg_join", "arg_value")
-            return Fold(op, *names, plain, plain, plain, "0", precedes, fields=2, lanes=0, exact=True)
+            return Fold(op, *names, plain, plain, plain, precedes, fields=2, exact=True)
         case "m2" if whole:
             acc = _INT32 if plain.itemsize == 1 else _INT64
             names = ("squares_tile", "squares_join", "squares_value")
-            return Fold("m2", *names, plain, acc, _INT64, "0", "add", fields=2, lanes=2, exact=True)
+            return Fold("m2", *names, plain, acc, _INT64, "add", fields=2, exact=True)
         case "m2":
-            names = ("m2_tile", "m2_join", "m2_value")
-            return Fold("m2", *names, plain, plain, plain, "-0.0", "add", fields=2, lanes=2)
+            return Fold("m2", "m2_tile", "m2_join", "m2_value", plain, plain, plain, "add", fields=2)
     raise AssertionError(op)
 
 

@@ -7,6 +7,7 @@ the other; reductions follow `tree.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def _gather(node: ir.Gather, source: Array, index: Array) -> Array:
 def _reduce(node: ir.Reduce, array: Array) -> Any:
     kept = tuple(axis for axis in range(array.ndim) if axis not in node.axes)
     rows = array.transpose(node.axes + kept)
-    rows = rows.reshape(-1, *(array.shape[axis] for axis in kept))
+    rows = rows.reshape(prod(array.shape[axis] for axis in node.axes), *(array.shape[axis] for axis in kept))
     if isinstance(node.op, ir.UserReduction):
         result = np.empty(node.shape, node.dtype)
         for position in np.ndindex(node.shape):

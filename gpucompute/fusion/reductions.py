@@ -200,13 +200,6 @@ def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Traced
     return tracer.wrap(work.reduce("sum", tracer.cast(tracer.cast(work.node, BOOL), INT64), INT64, 0))
 
 
-@implements(np.ptp)
-def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Traced:
-    tracer = tracer_of(a)
-    node = tracer.apply("subtract", max_(a, axis, keepdims=keepdims), min_(a, axis, keepdims=keepdims))
-    return store(tracer, node, out)
-
-
 @implements(np.mean)
 def mean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True

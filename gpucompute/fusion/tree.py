@@ -1,9 +1,10 @@
 """The tree along which every reduction is folded, written for reading.
 
 The tree is fixed by the number of elements alone, so the bits of a result depend neither on threads nor on the
-machine: tiles of 256 elements; in a tile, lane l of 16 folds elements l, l + 16, … in order; lanes are joined by
-halving; tiles are joined in adjacent pairs, an odd last one carried up, until one is left. The compiled folds of
-`kernels/cpu/reduce.py` must give what these functions give.
+machine: tiles of 256 elements, the last one shorter; a tile of n elements is folded by halving (with h the largest
+power of two below n, element i takes in element i + h, and n becomes h) until one is left; tiles are joined in
+adjacent pairs, an odd last one carried up. The compiled folds of `kernels/cpu/reduce.py` must give what these
+functions give.
 
 An element may be a scalar or an array of columns that are folded side by side.
 
@@ -19,20 +20,18 @@ from typing import Any
 import numpy as np
 
 TILE = 256
-LANES = 16
 
 State = Any
 Join = Callable[[State, State], State]
 
 
-def fold_tile(values: Sequence[State], combine: Join, identity: State) -> State:
-    """Fold at most 256 elements."""
-    lanes = [identity] * LANES
-    for position, value in enumerate(values):
-        lanes[position % LANES] = combine(lanes[position % LANES], value)
-    half = LANES // 2
+def fold_tile(values: Sequence[State], combine: Join) -> State:
+    """Fold 1 to 256 elements."""
+    lanes = list(values)
+    half = TILE // 2
     while half:
-        lanes = [combine(lanes[lane], lanes[lane + half]) for lane in range(half)]
+        pairs = min(half, max(len(lanes) - half, 0))
+        lanes = [combine(lanes[i], lanes[i + half]) for i in range(pairs)] + lanes[pairs:half]
         half //= 2
     return lanes[0]
 
@@ -45,10 +44,10 @@ def join_tiles(tiles: list[State], join: Join) -> State:
     return tiles[0]
 
 
-def fold(values: Sequence[State], combine: Join, identity: State) -> State:
+def fold(values: Sequence[State], combine: Join) -> State:
     """Fold any number of elements, at least one."""
     tiles = [values[start : start + TILE] for start in range(0, len(values), TILE)]
-    return join_tiles([fold_tile(tile, combine, identity) for tile in tiles], combine)
+    return join_tiles([fold_tile(tile, combine) for tile in tiles], combine)
 
 
 def squares(values: np.ndarray[Any, Any]) -> Any:
@@ -59,10 +58,9 @@ def squares(values: np.ndarray[Any, Any]) -> Any:
     dtype = values.dtype.type
 
     def of_tile(tile: np.ndarray[Any, Any]) -> State:
-        zero = np.full(values.shape[1:], -0.0, dtype)
-        mean = fold_tile(tile, np.add, zero) / dtype(len(tile))
+        mean = fold_tile(tile, np.add) / dtype(len(tile))
         distance = tile - mean
-        return len(tile), mean, fold_tile(distance * distance, np.add, zero)
+        return len(tile), mean, fold_tile(distance * distance, np.add)
 
     def join(a: State, b: State) -> State:
         (count_a, mean_a, squares_a), (count_b, mean_b, squares_b) = a, b
@@ -97,28 +95,18 @@ def larger(a: Any, b: Any) -> Any:
     return np.where((a >= b) | (a != a), a, b)
 
 
-def limit(dtype: np.dtype[Any], *, largest: bool) -> Any:
-    """Return the value that every other one replaces in a minimum (`largest`) or a maximum."""
-    if dtype.kind == "f":
-        return dtype.type(np.inf if largest else -np.inf)
-    if dtype.kind == "b":
-        return np.bool(largest)
-    return dtype.type(np.iinfo(dtype).max if largest else np.iinfo(dtype).min)
-
-
 def reduce_rows(op: str, values: np.ndarray[Any, Any]) -> Any:
     """Return the reduction `op` of `values` along the first axis, which is not empty."""
     dtype = values.dtype
-    columns = values.shape[1:]
     match op:
         case "sum":
-            return fold(values, np.add, np.full(columns, -0.0 if dtype.kind == "f" else 0, dtype))
+            return fold(values, np.add)
         case "prod":
-            return fold(values, np.multiply, np.ones(columns, dtype))
+            return fold(values, np.multiply)
         case "min" | "all":
-            return fold(values, smaller, np.full(columns, limit(dtype, largest=True), dtype))
+            return fold(values, smaller)
         case "max" | "any":
-            return fold(values, larger, np.full(columns, limit(dtype, largest=False), dtype))
+            return fold(values, larger)
         case "argmin" | "argmax":
             return getattr(np, op)(values, axis=0)  # the first of equals, a NaN before all
         case "m2" if dtype.kind == "f":

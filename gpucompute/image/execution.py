@@ -6,6 +6,7 @@ repeating kinds of padding are all choices of rows of such a table, so any chain
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from .. import memory
 from ..kernels.cpu import resample
 from ..launch import cpu
-from .coefficients import ONE, Windows
+from .coefficients import ONE, Windows, fixed_windows
 from .inputs import Image
 
 LANES = resample.LANES
@@ -51,6 +52,12 @@ class Axis:
     @property
     def padded(self) -> bool:
         return self.count < self.total
+
+
+@lru_cache(maxsize=256)
+def resized_axis(size: int, resized: int, start: float, stop: float, interpolation: str, antialias: bool) -> Axis:
+    """Return the axis of `fixed_windows`."""
+    return Axis(*fixed_windows(size, resized, start, stop, interpolation, antialias), size, 0, resized)
 
 
 class Store(NamedTuple):
@@ -104,11 +111,13 @@ def _run(image: Image, y: Axis, x: Axis, store: Store, out: NDArray[Any]) -> Non
     if store.planes and table is None:
         table = np.broadcast_to(np.arange(256, dtype=np.uint8), (count, 256)).copy()
     stored = out if store.planes else out.reshape(out.shape[0], -1)
+    # bytes that stay bytes are all alike: one compiled function for any number of channels
+    left, stored_channels = (x.before * count, (0,)) if table is None else (x.before, channels)
 
     def columns(lo: int, hi: int) -> None:
         block = memory.empty((x.stop - x.start + x.taps, LANES), np.uint32)
         packed = memory.empty((x.count, LANES), np.uint32)
-        sums = memory.empty((MOST_CHANNELS, LANES), np.int32)
+        sums = memory.empty((count, LANES), np.int32)
         horizontal(
             image, words, y.start, y.start + lo, y.start + hi, x.start, x.stop, x.first, x.weights,
             block, packed, sums, row_words, channels,
@@ -118,7 +127,7 @@ def _run(image: Image, y: Axis, x: Axis, store: Store, out: NDArray[Any]) -> Non
         line = memory.empty((x.count * count,), np.uint8)
         sums = memory.empty((x.count * count,), np.int32)
         vertical(
-            rows, y.start, lo, hi, y.first, y.weights, line, sums, table, stored, y.before, x.before, channels
+            rows, y.start, lo, hi, y.first, y.weights, line, sums, table, stored, y.before, left, stored_channels
         )  # fmt: skip
 
     cpu.parallel_for(columns, y.stop - y.start, chunk=LANES)

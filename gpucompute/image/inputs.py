@@ -19,10 +19,18 @@ class Images(NamedTuple):
     items: list[Image]
     form: str
     flat: tuple[bool, ...]  # which of them came without a channel axis
+    shapes: list[tuple[int, int, int]]  # of the items; of an (0, H, W, C) array, one all the same
+    dtype: np.dtype[Any] | None  # of an array
 
 
-def as_images(images: Any, dtypes: tuple[str, ...] = ("uint8", "float32")) -> Images:
+def as_images(images: Any, dtypes: tuple[str, ...] | None = ("uint8", "float32")) -> Images:
     """Check `images` and return them as a list of C-contiguous (H, W, C) arrays, copied only if they are not that.
+
+    Parameters
+    ----------
+    images : array or list of arrays
+    dtypes : tuple of str or None
+        The dtypes that can be; None for all numbers.
 
     Raises
     ------
@@ -32,14 +40,19 @@ def as_images(images: Any, dtypes: tuple[str, ...] = ("uint8", "float32")) -> Im
     if isinstance(images, list | tuple):
         arrays = [_as_array(image, f"images[{i}]") for i, image in enumerate(images)]
         items = [_as_image(array, f"images[{i}]", dtypes) for i, array in enumerate(arrays)]
-        return Images(items, "list", tuple(array.ndim == 2 for array in arrays))
+        return Images(items, "list", tuple(array.ndim == 2 for array in arrays), [_shape(item) for item in items], None)
     array = _as_array(images, "images")
     if array.ndim == 4:
         items = [_as_image(image, "images", dtypes) for image in array]
-        if not items:
-            _as_image(np.empty(array.shape[1:], array.dtype), "images", dtypes)
-        return Images(items, "NHWC", (False,) * len(items))
-    return Images([_as_image(array, "images", dtypes)], "HW" if array.ndim == 2 else "HWC", (array.ndim == 2,))
+        one = items[0] if items else _as_image(np.empty(array.shape[1:], array.dtype), "images", dtypes)
+        return Images(items, "NHWC", (False,) * len(items), [_shape(one)] * max(len(items), 1), one.dtype)
+    image = _as_image(array, "images", dtypes)
+    return Images([image], "HW" if array.ndim == 2 else "HWC", (array.ndim == 2,), [_shape(image)], image.dtype)
+
+
+def _shape(image: Image) -> tuple[int, int, int]:
+    height, width, channels = image.shape
+    return height, width, channels
 
 
 def _as_array(image: Any, name: str) -> NDArray[Any]:
@@ -52,8 +65,10 @@ def _as_array(image: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def _as_image(array: NDArray[Any], name: str, dtypes: tuple[str, ...]) -> Image:
-    if array.dtype.name not in dtypes:
+def _as_image(array: NDArray[Any], name: str, dtypes: tuple[str, ...] | None) -> Image:
+    if dtypes is None and array.dtype.kind not in "biufc":
+        raise DTypeError(f"{name} has dtype {array.dtype}; expected numbers")
+    if dtypes is not None and array.dtype.name not in dtypes:
         raise DTypeError(
             f"{name} has dtype {array.dtype} and shape {array.shape}; expected {' or '.join(dtypes)}: "
             f"convert it, for instance with .astype(np.{dtypes[0]})"

@@ -125,8 +125,8 @@ class Compose:
         from ..launch import cpu
 
         given = as_images(images, ("uint8",))
-        shapes = [item.shape for item in given.items] or [np.shape(images)[1:]]
-        if len(shapes[0]) != 3:
+        shapes = given.shapes
+        if not shapes:
             raise ShapeError("Compose got an empty list, and cannot tell the channels of the result; skip empty batches")
         plans = [self._planned(shape, i if given.form == "list" else None) for i, shape in enumerate(shapes)]
         for i, plan in enumerate(plans):
@@ -163,7 +163,7 @@ class Compose:
         >>> from gpucompute.image import CenterCrop, Compose, Resize
         >>> print(Compose([Resize(256), CenterCrop(224)]).describe(375, 500))
         (375, 500, 3) uint8
-        pass 1: rows 23 to 352, columns 85 to 415 -> (224, 224, 3), taps 4 x 4, columns first
+        pass 1: rows 23 to 352, columns 84 to 414 -> (224, 224, 3), taps 3 x 3, columns first
         -> (3, 224, 224) float32
         """
         plan = self._planned((height, width, channels), None)
@@ -215,6 +215,8 @@ def _naming(index: int | None) -> Iterator[None]:
 
 
 def _bytes(fill: tuple[float, ...], channels: int) -> tuple[int, ...]:
+    if not all(0 <= value <= 255 and value == int(value) for value in fill):
+        raise OptionError(f"Pad(fill={fill!r}) in a Compose: expected whole numbers from 0 to 255")
     return tuple(int(value) for value in per_channel(fill, channels, "fill"))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from .coefficients import check_interpolation, fixed_windows, nearest_index, vertical_first, windows
+from .coefficients import check_interpolation, nearest_index, vertical_first, windows
 from .inputs import Image, as_images, pair, restore
 
 Box = tuple[float, float, float, float]
@@ -103,9 +103,8 @@ def resize(
         for i, item in enumerate(items)
     ]
     if given.form == "NHWC":
-        count, height, width, channels = np.shape(images)
-        shape = (count, *target_size(size, height, width), channels)
-        results: Any = memory.empty(shape, items[0].dtype if items else np.asarray(images).dtype)
+        height, width, channels = given.shapes[0]
+        results: Any = memory.empty((len(items), *target_size(size, height, width), channels), given.dtype)
     else:
         results = [memory.empty((*side, item.shape[2]), item.dtype) for side, item in zip(sizes, items, strict=True)]
 
@@ -129,10 +128,7 @@ def _resize_one(image: Image, box: Box, interpolation: str, antialias: bool, out
     rows = (image.shape[0], height, upper, lower)
     columns = (image.shape[1], width, left, right)
     if image.dtype == np.uint8:
-        y, x = (
-            execution.Axis(*fixed_windows(*axis, interpolation, antialias), axis[0], 0, axis[1])
-            for axis in (rows, columns)
-        )
+        y, x = (execution.resized_axis(*axis, interpolation, antialias) for axis in (rows, columns))
         execution.run(image, y, x, execution.Store(None, False, ()), out, vertical_first=rows_first)
     elif interpolation == "nearest":
         out[...] = image[nearest_index(*rows)[:, None], nearest_index(*columns)]

@@ -159,8 +159,8 @@ MODES = ("constant", "edge", "reflect", "symmetric")
 class Pad(Step):
     """Add a border, as torchvision's ``Pad``.
 
-    `padding` is an int, (left and right, top and bottom) or (left, top, right, bottom), in pixels; `fill` a byte or
-    one for each channel, used by the mode "constant".
+    `padding` is an int, (left and right, top and bottom) or (left, top, right, bottom), in pixels; `fill` a number
+    or one for each channel, used by the mode "constant".
     """
 
     padding: int | Sequence[int]
@@ -171,9 +171,6 @@ class Pad(Step):
         self.sides()
         if self.padding_mode not in MODES:
             raise OptionError(f"padding_mode={self.padding_mode!r}: expected one of {', '.join(MODES)}")
-        fill = np.atleast_1d(self.fill)
-        if fill.ndim > 1 or not np.all((fill >= 0) & (fill <= 255) & (fill == np.round(fill))):
-            raise OptionError(f"fill={self.fill!r}: expected a whole number from 0 to 255, or one for each channel")
 
     def sides(self) -> tuple[int, int, int, int]:
         """Return left, top, right, bottom."""
@@ -259,9 +256,13 @@ class Normalize(Step):
 
     def table(self, channels: int) -> NDArray[np.float64]:
         """Return the (channels, 256) results."""
-        mean = np.array(per_channel(self.mean, channels, "mean"))[:, None]
-        std = np.array(per_channel(self.std, channels, "std"))[:, None]
-        return np.asarray((np.arange(256) / 255 - mean) / std)
+        return self.scaled(np.repeat(np.arange(256)[:, None] / 255, channels, axis=1)).T.copy()
+
+    def scaled(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``(x - mean) / std`` for (..., C) numbers."""
+        channels = x.shape[-1]
+        mean, std = per_channel(self.mean, channels, "mean"), per_channel(self.std, channels, "std")
+        return np.asarray((x - mean) / std)
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,10 @@ class ToFloat(Step):
     def table(self, channels: int) -> NDArray[np.float64]:
         """Return the (channels, 256) results."""
         return np.tile(np.arange(256) / 255, (channels, 1))
+
+    def scaled(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return `x`."""
+        return x
 
 
 def per_channel(value: Any, channels: int, name: str) -> tuple[float, ...]:

@@ -208,7 +208,7 @@ class _Helper:
             except BaseException as caught:  # noqa: BLE001 (handed to the caller, who raises it)
                 error = caught
             job.leave(error)
-            del error  # its traceback holds this frame
+            del error  # its traceback holds this frame, and so the job
         self._pool.working.discard(self)
 
 
@@ -310,7 +310,7 @@ def parallel_for(body: Body, n: int, *, chunk: int = 1) -> None:
                 break
             except KeyboardInterrupt as late:  # while waiting: kept until no helper is inside
                 job.error = late
-    error, job.error = job.error, None
+        error, job.error = job.error, None  # its traceback holds the job
     if error is not None:
         try:
             raise error

@@ -14,3 +14,10 @@ def grey(pixels: Array, out: Array, lo: int, hi: int) -> None:
     for i in range(lo, hi):
         total = uint32(19595) * pixels[i, 0] + uint32(38470) * pixels[i, 1] + uint32(7471) * pixels[i, 2]
         out[i] = uint8((total + uint32(1 << 15)) >> uint32(16))
+
+
+def look_up(pixels: Array, table: Array, out: Array, lo: int, hi: int, channels: Any) -> None:
+    """pixels: (n, C) uint8, table: (C, 256) T, channels: a tuple of length C -> out[lo:hi]: (n, C) T."""
+    for i in range(lo, hi):
+        for c in range(len(channels)):
+            out[i, c] = table[c, pixels[i, c]]

@@ -1,16 +1,18 @@
 """Folds for reductions: a tile of elements to a state, two states to one, a state to a value.
 
-All reductions follow one tree, fixed by the number of elements alone: tiles of 256 elements; in a tile, lane l of 16
-takes elements l, l + 16, … in order; lanes are joined by halving; tiles are joined in adjacent pairs. Several
-columns are folded side by side: a tile is a C-ordered (count, columns) block, and a state has a slot of 8 bytes for
-each field and column. Addresses are integers; the compiler gives each copy of these functions its types through
+All reductions follow one tree, fixed by the number of elements alone: tiles of 256 elements, the last one shorter; a
+tile of n elements is folded by halving (with h the largest power of two below n, element i takes in element i + h;
+then n is h); tiles are joined in adjacent pairs, an odd last one going up unchanged. Several columns are folded side by side:
+a tile is a C-ordered (count, columns) block, and a state has a slot of 8 bytes for each field and column. Addresses
+are integers; the compiler gives each copy of these functions its types through
 
     BUFFER, ACC, STATE     casts from an address to a pointer (elements, lanes, states)
     ACC_T, STATE_T         the value types of lanes and states
-    IDENTITY               what a lane holds that has seen no element
     combine(a, b)          the operation, for folds with one field
+    INT64, float64         a cast to an int64 pointer, a type
 
-and the pair below for all: INT64, a cast to an int64 pointer; SLOT, the bytes of a slot (8).
+The folds of integers where the order cannot matter take tiles of 1024. `acc` has room for 128 rows of columns, 8
+bytes each, for each field of a state.
 
 Sources: Higham, "The accuracy of floating point summation", 1993 (pairwise sums); Chan, Golub and LeVeque, "Updating
 formulae and a pairwise algorithm for computing sample variances", 1979 (``m2``).
@@ -18,8 +20,8 @@ formulae and a pairwise algorithm for computing sample variances", 1979 (``m2``)
 
 from __future__ import annotations
 
-LANES = 16
 SLOT = 8
+ROWS = 64  # lanes of the folds that may take any order
 
 
 def add(a, b):
@@ -44,38 +46,69 @@ def smaller(a, b):
 
 
 def fold_tile(buffer, count, columns, first, acc, state):
-    """Fold a tile into `state`; `acc` has room for 16 rows of columns."""
+    """Fold a tile into `state`."""
     x = BUFFER(buffer)
     a = ACC(acc)
-    width = LANES * columns
-    if count >= LANES:
-        for i in range(width):
-            a[i] = ACC_T(x[i])
-        k = width
-        while k + width <= count * columns:
-            for i in range(width):
-                a[i] = ACC_T(combine(a[i], ACC_T(x[k + i])))
-            k += width
-        for i in range(count * columns - k):
-            a[i] = ACC_T(combine(a[i], ACC_T(x[k + i])))
+    if count == 256:
+        w = 64 * columns  # two halvings in one walk
+        for i in range(w):
+            left = ACC_T(combine(ACC_T(x[i]), ACC_T(x[i + 2 * w])))
+            a[i] = ACC_T(combine(left, ACC_T(combine(ACC_T(x[i + w]), ACC_T(x[i + 3 * w])))))
+        halve(a, 64, columns)
     else:
-        for i in range(count * columns):
+        h = 1
+        while 2 * h < count:
+            h *= 2
+        rest = count - h
+        for i in range(rest * columns):
+            a[i] = ACC_T(combine(ACC_T(x[i]), ACC_T(x[i + h * columns])))
+        for i in range(rest * columns, h * columns):
             a[i] = ACC_T(x[i])
-        for i in range(count * columns, width):
-            a[i] = ACC_T(IDENTITY)
-    half_lanes(a, columns)
+        halve(a, h, columns)
     s = STATE(state)
     for j in range(columns):
         s[j] = STATE_T(a[j])
 
 
-def half_lanes(a, columns):
-    """Join 16 rows of lanes by halving, in place."""
-    h = 8 * columns
-    while h >= columns:
-        for i in range(h):
-            a[i] = ACC_T(combine(a[i], a[i + h]))
-        h //= 2
+def halve(a, rows, columns):
+    """Fold `rows` rows of lanes, a power of two, into the first, in place."""
+    while rows >= 4:
+        w = rows // 4 * columns
+        for i in range(w):
+            left = ACC_T(combine(a[i], a[i + 2 * w]))
+            a[i] = ACC_T(combine(left, ACC_T(combine(a[i + w], a[i + 3 * w]))))
+        rows //= 4
+    if rows == 2:
+        for j in range(columns):
+            a[j] = ACC_T(combine(a[j], a[j + columns]))
+
+
+def any_order_tile(buffer, count, columns, first, acc, state):
+    """Fold a tile whose order cannot matter: lanes of 64 rows, wide enough for every vector unit."""
+    x = BUFFER(buffer)
+    a = ACC(acc)
+    w = ROWS * columns
+    n = count * columns
+    if n >= w:
+        for i in range(w):
+            a[i] = ACC_T(x[i])
+        k = w
+        while k + w <= n:
+            for i in range(w):
+                a[i] = ACC_T(combine(a[i], ACC_T(x[k + i])))
+            k += w
+        for i in range(n - k):
+            a[i] = ACC_T(combine(a[i], ACC_T(x[k + i])))
+        halve(a, ROWS, columns)
+    else:
+        for j in range(columns):
+            a[j] = ACC_T(x[j])
+        for k in range(1, count):
+            for j in range(columns):
+                a[j] = ACC_T(combine(a[j], ACC_T(x[k * columns + j])))
+    s = STATE(state)
+    for j in range(columns):
+        s[j] = STATE_T(a[j])
 
 
 def fold_join(left, left_count, right, right_count, columns):
@@ -95,33 +128,43 @@ def fold_value(state, columns, j, count):
 
 
 def m2_tile(buffer, count, columns, first, acc, state):
-    """Fold a tile: its mean first, then the squares; `acc` has room for 32 rows of columns."""
+    """Fold a tile: its mean first, then the squares, along the same tree."""
     fold_tile(buffer, count, columns, first, acc, state)
     x = BUFFER(buffer)
     a = ACC(acc)
     s = STATE(state)
-    width = LANES * columns
-    mean = ACC(acc + width * SLOT)
     for j in range(columns):
         s[j] = STATE_T(s[j] / STATE_T(count))
-    for i in range(LANES):
-        for j in range(columns):
-            mean[i * columns + j] = s[j]
-    for i in range(width):
-        a[i] = ACC_T(IDENTITY)
-    k = 0
-    while k + width <= count * columns:
-        for i in range(width):
-            d = ACC_T(x[k + i] - mean[i])
-            a[i] = ACC_T(a[i] + ACC_T(d * d))
-        k += width
-    for i in range(count * columns - k):
-        d = ACC_T(x[k + i] - mean[i])
-        a[i] = ACC_T(a[i] + ACC_T(d * d))
-    half_lanes(a, columns)
+    h = 128
+    while h >= count:
+        h //= 2
+    h = max(h, 1)
+    w = h * columns
+    rest = min(count, 2 * h) - h
+    if columns == 1:
+        m = s[0]
+        for i in range(rest):
+            a[i] = ACC_T(square(x[i], m) + square(x[i + h], m))
+        for i in range(rest, h):
+            a[i] = square(x[i], m)
+    else:
+        for i in range(rest):
+            for j in range(columns):
+                k = i * columns + j
+                a[k] = ACC_T(square(x[k], s[j]) + square(x[k + w], s[j]))
+        for i in range(rest, h):
+            for j in range(columns):
+                k = i * columns + j
+                a[k] = square(x[k], s[j])
+    halve(a, h, columns)
     squares = STATE(state + columns * SLOT)
     for j in range(columns):
         squares[j] = a[j]
+
+
+def square(x, mean):
+    d = ACC_T(x - mean)
+    return ACC_T(d * d)
 
 
 def m2_join(left, left_count, right, right_count, columns):
@@ -150,24 +193,25 @@ def squares_tile(buffer, count, columns, first, acc, state):
     """Fold a tile of 8- or 16-bit integers; lanes of ACC_T cannot overflow in tiles of 1024."""
     x = BUFFER(buffer)
     sums = ACC(acc)
-    squares = ACC(acc + LANES * columns * SLOT)
-    width = LANES * columns
-    for i in range(width):
+    squares = ACC(acc + 2 * ROWS * columns * SLOT)
+    w = ROWS * columns
+    n = count * columns
+    for i in range(w):
         sums[i] = ACC_T(0)
         squares[i] = ACC_T(0)
     k = 0
-    while k + width <= count * columns:
-        for i in range(width):
+    while k + w <= n:
+        for i in range(w):
             v = ACC_T(x[k + i])
             sums[i] = ACC_T(sums[i] + v)
             squares[i] = ACC_T(squares[i] + ACC_T(v * v))
-        k += width
-    for i in range(count * columns - k):
+        k += w
+    for i in range(n - k):
         v = ACC_T(x[k + i])
         sums[i] = ACC_T(sums[i] + v)
         squares[i] = ACC_T(squares[i] + ACC_T(v * v))
-    half_lanes(sums, columns)
-    half_lanes(squares, columns)
+    halve(sums, ROWS, columns)
+    halve(squares, ROWS, columns)
     s = STATE(state)
     q = STATE(state + columns * SLOT)
     for j in range(columns):

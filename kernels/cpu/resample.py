@@ -46,28 +46,25 @@ def weigh_columns(block: Array, first: int, lo: Array, k: Array, packed: Array, 
 
 
 @register_jitable
-def weigh_many_columns(
-    block: Array, first: int, lo: Array, k: Array, packed: Array, sums: Array, channels: Any
-) -> None:
-    # as weigh_columns for k: (w, a multiple of TAPS); sums: (4, LANES) int32, scratch
+def weigh_many_columns(block: Array, first: int, lo: Array, k: Array, packed: Array, sums: Array) -> None:
+    # as weigh_columns for k: (w, a multiple of TAPS); sums: (C, LANES) int32, scratch
     for x in range(lo.shape[0]):
-        for c in range(len(channels)):
+        for r in range(LANES):
+            packed[x, r] = 0
+        for c in range(sums.shape[0]):  # not len(channels): unrolling these long loops doubles the compile time
+            shift = uint32(8 * c)
             for r in range(LANES):
                 sums[c, r] = HALF
-        for step in range(0, k.shape[1], TAPS):
-            column = lo[x] - first + step
-            for c in range(len(channels)):
+            for step in range(0, k.shape[1], TAPS):
+                column = lo[x] - first + step
                 for r in range(LANES):
                     total = sums[c, r]
                     for j in range(TAPS):
-                        value = int32((block[column + j, r] >> uint32(8 * c)) & uint32(255))
+                        value = int32((block[column + j, r] >> shift) & uint32(255))
                         total = int32(total + value * k[x, step + j])
                     sums[c, r] = total
-        for r in range(LANES):
-            word = uint32(0)
-            for c in range(len(channels)):
-                word |= uint32(min(max(sums[c, r] >> BITS, 0), 255)) << uint32(8 * c)
-            packed[x, r] = word
+            for r in range(LANES):
+                packed[x, r] |= uint32(min(max(sums[c, r] >> BITS, 0), 255)) << shift
 
 
 def horizontal(
@@ -79,21 +76,23 @@ def horizontal(
     image: (H, W, C) uint8; words: (H, W or W - 1), the pixels as words of at least C bytes (the last column's may
     reach beyond the image); [x0, x1): the columns that lo: (w,), k: (w, taps) int32 use
     -> rows: (h, w) words of C bytes, row 0 is `first_row`; whole blocks are written, so h is a multiple of LANES.
-    block: (x1 - x0 + taps, LANES), packed: (w, LANES) uint32, sums: (4, LANES) int32: scratch.
+    block: (x1 - x0 + taps, LANES), packed: (w, LANES) uint32, sums: (C, LANES) int32: scratch.
     Coefficients that pad a row of k are 0, and what they weigh may be anything.
     """
     readable = min(x1, words.shape[1])
     taps = k.shape[1]
     for top in range(y0, y1, LANES):
         height = min(LANES, y1 - top)
+        # slices, because an index that may be negative costs a comparison at every use
+        source = words[top : top + height, x0:readable]
         if height == LANES:
-            for x in range(x0, readable):
+            for x in range(source.shape[1]):
                 for r in range(LANES):
-                    block[x - x0, r] = words[top + r, x]
+                    block[x, r] = source[r, x]
         else:
-            for x in range(x0, readable):
+            for x in range(source.shape[1]):
                 for r in range(height):
-                    block[x - x0, r] = words[top + r, x]
+                    block[x, r] = source[r, x]
         for x in range(readable, x1):
             for r in range(height):
                 word = uint32(0)
@@ -113,10 +112,11 @@ def horizontal(
         elif taps == 6:
             weigh_columns(block, x0, lo, k, packed, (0, 0, 0, 0, 0, 0), channels)
         else:
-            weigh_many_columns(block, x0, lo, k, packed, sums, channels)
+            weigh_many_columns(block, x0, lo, k, packed, sums)
+        target = rows[top - first_row : top - first_row + height]
         for r in range(height):
             for x in range(lo.shape[0]):
-                rows[top - first_row + r, x] = packed[x, r]
+                target[r, x] = packed[x, r]
 
 
 @register_jitable
@@ -174,18 +174,18 @@ def vertical(
             weigh_many_rows(rows, first, k[y], line, sums)
         if out.ndim == 3:
             for c in range(len(channels)):
-                plane = out[c, top + y]
+                plane = out[c, top + y, left : left + width]
                 for x in range(width):
-                    plane[left + x] = table[c, line[x * len(channels) + c]]
-        elif table is None:
-            pixels = out[top + y]
-            for i in range(line.shape[0]):
-                pixels[left * len(channels) + i] = line[i]
+                    plane[x] = table[c, line[x * len(channels) + c]]
         else:
-            pixels = out[top + y]
-            for x in range(width):
-                for c in range(len(channels)):
-                    pixels[(left + x) * len(channels) + c] = table[c, line[x * len(channels) + c]]
+            pixels = out[top + y, left * len(channels) : (left + width) * len(channels)]
+            if table is None:
+                for i in range(line.shape[0]):
+                    pixels[i] = line[i]
+            else:
+                for x in range(width):
+                    for c in range(len(channels)):
+                        pixels[x * len(channels) + c] = table[c, line[x * len(channels) + c]]
 
 
 def horizontal_float(image: Array, lo: Array, n: Array, k: Array, y0: int, y1: int, first_row: int, rows: Array) -> None:

@@ -35,6 +35,7 @@ POINTS = [
     ("Array", "resize", 0, "before"),  # all chunks there
     ("Array", "resize", 0, "after"),
     ("Group", "create_array", 2, "after"),  # `images` was the first; among the columns
+    ("zarr", "consolidate_metadata", 0, "after"),
     ("os", "replace", 2, "before"),  # the ledger is written, not in its place (0: the list, 1: run.json)
     ("os", "replace", 2, "after"),  # between ledger and Zarr
     ("os", "replace", 3, "after"),  # all but the cleaning up
@@ -43,6 +44,7 @@ POINTS = [
 KILLER = """
 import json, os, signal, sys
 from pathlib import Path
+import numpy as np
 import zarr
 from zarr import Array, Group
 import gpucompute.data
@@ -71,6 +73,7 @@ def arm(owner, name, nth, when):
         return result
     setattr(owner, name, armed)
 
+SMALL.transform()([np.zeros((8, 8, 3), np.uint8)])  # compiled once, not in every child
 tree, folder, points = json.loads(sys.argv[1])
 for place, (owner, name, nth, when) in enumerate(points):
     child = os.fork()
@@ -132,13 +135,17 @@ def test_ctrl_c_keeps_what_is_done(tree: Path, whole: Path, tmp_path: Path) -> N
     assert digests(out) == digests(whole)
 
 
-def test_many_bad_files_are_noted_as_they_come(tree: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_bad_files_are_noted_as_they_come(
+    tree: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "BAD_AT_ONCE", 1)
     preprocess(tree, tmp_path / "out.zarr", SMALL)
     assert digests(tmp_path / "out.zarr") == digests(whole)
 
 
-def test_a_chunk_that_was_lost_is_written_again(tree: Path, whole: Path, tmp_path: Path, break_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_that_was_lost_is_written_again(
+    tree: Path, whole: Path, tmp_path: Path, break_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out.zarr"
     break_at(Store, "write", OSError(errno.EIO, "Input/output error"), nth=5)
     with pytest.raises(OSError, match="Input/output"):
@@ -158,18 +165,24 @@ def test_a_complete_output_is_left_alone(tree: Path, whole: Path) -> None:
 
 def test_other_settings_are_named_and_nothing_is_lost(tree: Path, whole: Path) -> None:
     before = digests(whole)
-    with pytest.raises(OutputError, match=r"dtype: float32 there, float16 given; resize: 24 there, 25 given.*--overwrite"):
+    with pytest.raises(
+        OutputError, match=r"dtype: float32 there, float16 given; resize: 24 there, 25 given.*--overwrite"
+    ):
         preprocess(tree, whole, Settings(resize=25, crop=(16, 16), batch_size=8, dtype="float16"))
     assert digests(whole) == before
 
 
-def test_unfinished_with_other_settings_or_files(tmp_path: Path, break_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_with_other_settings_or_files(
+    tmp_path: Path, break_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree, out = make_tree(tmp_path / "tree", 30), tmp_path / "out.zarr"
     break_at(Store, "write", OSError(errno.EIO, "Input/output error"), nth=2)
     with pytest.raises(OSError, match="Input/output"):
         preprocess(tree, out, SMALL)
     monkeypatch.undo()
-    with pytest.raises(OutputError, match=r"out.zarr.partial was made with other settings \(batch_size: 8 there, 4 given\)"):
+    with pytest.raises(
+        OutputError, match=r"out.zarr.partial was made with other settings \(batch_size: 8 there, 4 given\)"
+    ):
         preprocess(tree, out, Settings(resize=24, crop=(16, 16), batch_size=4))
     (tree / "a/new.jpg").write_bytes(b"")
     with pytest.raises(SourceError, match="when other files, or files of other sizes"):
@@ -178,7 +191,9 @@ def test_unfinished_with_other_settings_or_files(tmp_path: Path, break_at: Calla
     assert preprocess(tree, out, SMALL).new < 34
 
 
-def test_overwrite_replaces_and_can_itself_be_interrupted(tmp_path: Path, break_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overwrite_replaces_and_can_itself_be_interrupted(
+    tmp_path: Path, break_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree, out = make_tree(tmp_path / "tree", 30), tmp_path / "out.zarr"
     other = Settings(resize=20, crop=(16, 16), batch_size=8)
     preprocess(tree, tmp_path / "expected.zarr", other)
@@ -193,7 +208,9 @@ def test_overwrite_replaces_and_can_itself_be_interrupted(tmp_path: Path, break_
     assert digests(out) == expected
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_text("a file"), lambda path: path.symlink_to("nowhere")])
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, lambda path: path.write_text("a file"), lambda path: path.symlink_to("nowhere")]
+)
 def test_something_else_is_never_replaced(tree: Path, tmp_path: Path, make: Callable[[Path], object]) -> None:
     out = tmp_path / "precious"
     make(out)

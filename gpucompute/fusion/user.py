@@ -1,0 +1,1 @@
+def compiled(f): raise NotImplementedError
