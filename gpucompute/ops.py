@@ -4,11 +4,11 @@ Everything that knows operations reads `OPS`: the tracer asks `Op.resolve` for d
 name that `Op.scalar` gives, the interpreter and the compiler take the functions from `scalar_namespace` and
 `compiled_namespace`, documentation and tests read the bounds.
 
-How a kernel calls a scalar function: the operands are converted to the loop's input dtypes, and **every result is wrapped
-in the constructor of the output dtype** (``np.int8(add(x, y))``). Functions of integers rely on it: they may return
-more bits than the dtype has, and the wrap keeps the low ones, as NumPy's wrap-around does. A float16 value is a
-float32 that is already rounded to float16: its operation is the float32 one, the result wrapped in
-``half_round(...)``.
+How a kernel calls a scalar function: the operands are converted to the loop's input dtypes, and **every result is
+wrapped in the constructor of the output dtype** (``np.int8(add(x, y))``). Functions of integers rely on it: they may
+return more bits than the dtype has, and the wrap keeps the low ones, as NumPy's wrap-around does. So an integer
+function can be as plain as ``def add(x, y): return x + y``. A float16 value is a float32 that is already rounded to
+float16: its operation is the float32 one, the result wrapped in ``half_round(...)``.
 
 To add an operation:
 
@@ -267,16 +267,23 @@ _TRANSCENDENTAL = (
     _transcendental("hyperbolic", np.arcsinh, "asinh"),
     _transcendental("hyperbolic", np.arccosh, "acosh"),
     _transcendental("hyperbolic", np.arctanh, "atanh"),
-    Op("power", 2, np.power, "power", {"i": "power_i", "u": "power_int", **_floats("power")}, _BOUND, ("pow",), np.power),
+    Op(
+        "power",
+        2,
+        np.power,
+        "power",
+        {"i": "power_i", "u": "power_int", **_floats("power")},
+        _BOUND,
+        ("pow",),
+        np.power,
+    ),
     Op("float_power", 2, np.float_power, "power", {"f8": "power_f8"}, _BOUND, (), np.float_power),
     Op("erf", 1, None, "error function", _floats("erf"), _BOUND, (), np.exp),
     Op("erfc", 1, None, "error function", _floats("erfc"), _BOUND, (), np.exp),
     Op("sigmoid", 1, None, "exponential", _floats("sigmoid"), _BOUND, ("expit",), np.exp),
 )
 
-OPS: dict[str, Op] = {
-    op.name: op for op in (*_ARITHMETIC, *_COMPARISON, *_LOGIC, *_FLOAT, *_TRANSCENDENTAL)
-}
+OPS: dict[str, Op] = {op.name: op for op in (*_ARITHMETIC, *_COMPARISON, *_LOGIC, *_FLOAT, *_TRANSCENDENTAL)}
 """Every operation by NumPy's name."""
 
 ALIASES: dict[str, str] = {alias: op.name for op in OPS.values() for alias in op.aliases}
@@ -333,7 +340,8 @@ def scalar_namespace() -> dict[str, Any]:
     """The scalar functions by name, plain: for NumPy scalars under ``np.errstate(all="ignore")``."""
     from gpucompute.kernels import scalar
 
-    return scalar.namespace()
+    functions: dict[str, Any] = scalar.namespace()
+    return functions
 
 
 def compiled_namespace() -> dict[str, Any]:
@@ -342,6 +350,7 @@ def compiled_namespace() -> dict[str, Any]:
 
     from gpucompute.kernels import scalar
 
-    return scalar.compile_namespace(
+    functions: dict[str, Any] = scalar.compile_namespace(
         numba.njit(forceinline=True, error_model="numpy"), numba.njit(inline="always", error_model="numpy")
     )
+    return functions

@@ -1,8 +1,8 @@
 """One plain function per scalar operation: what `gpucompute.ops` names and generated kernels call.
 
-This is the entry; the functions live in the modules beside it. They are undecorated, use nothing but arithmetic, comparisons, bit
-operations, exact rounding and square roots, and give the same bits in plain Python (on NumPy scalars, under
-``np.errstate(all="ignore")``) as compiled, on every machine, as long as nothing is contracted into fused
+This is the entry; the functions live in the modules beside it. They are undecorated, use nothing but arithmetic,
+comparisons, bit operations, exact rounding and square roots, and give the same bits in plain Python (on NumPy scalars,
+under ``np.errstate(all="ignore")``) as compiled, on every machine, as long as nothing is contracted into fused
 multiply-adds. A float16 is a float32 already rounded: every operation on it is the float32 one, then `half_round`.
 """
 
@@ -19,9 +19,7 @@ MODULES = (scalar_basic, scalar_float, scalar_exp, scalar_trig, scalar_erf, scal
 
 def namespace() -> dict[str, Any]:
     """All functions and constants by name, plain."""
-    return {
-        name: value for module in MODULES for name, value in vars(module).items() if not name.startswith("_")
-    }
+    return {name: value for module in MODULES for name, value in vars(module).items() if not name.startswith("_")}
 
 
 def compile_namespace(

@@ -231,8 +231,8 @@ def bitwise_count_i(x):
 
 
 # Integer division: x / 0 and x % 0 are 0 as NumPy has them. Up to 32 bits the quotient is taken in float64, which
-# is exact after truncation (the quotient of two 32-bit integers is at least 2**-32 away from the next integer,
-# relative 2**-64 < ... never rounds across it) and, unlike an integer division, runs in vector registers.
+# is exact after rounding down (a quotient below 2**32 that is not an integer is at least 2**-32 away from one, more
+# than the 2**-21 ... 2**-53 that rounding moves it) and, unlike an integer division, runs in vector registers.
 
 
 def floor_divide_small(x, y):

@@ -28,7 +28,10 @@ def erf_near(x):
 
 
 def erfc_far(a):
-    """erfc(a) for a in [1/2, 29]: (1 + 2a) exp(a*a) erfc(a) is a polynomial in (a - 4)/(a + 4) (Shepherd & Laframboise 1981)."""
+    """erfc(a) for a in [1/2, 29]: (1 + 2a) exp(a*a) erfc(a) is a polynomial in (a - 4)/(a + 4).
+
+    The variable is that of Shepherd & Laframboise (1981), "Chebyshev approximation of (1 + 2x) exp(x**2) erfc x".
+    """
     c = np.float64(29.0) if a > 29.0 else a
     t = (c - 4.0) / (c + 4.0)
     q = 1.2868186391484246e-09 * t + 1.9389565991275174e-09

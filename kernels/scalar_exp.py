@@ -315,7 +315,7 @@ def power_special(x, y, magnitude):
     a = abs(x)
     whole = np.floor(y) == y
     odd = whole & (np.floor(0.5 * y) != 0.5 * y) & (abs(y) < INF)
-    value = magnitude if (a > 0.0) & (a < INF) else ((a if y > 0.0 else 1.0 / a))
+    value = magnitude if (a > 0.0) & (a < INF) else (a if y > 0.0 else 1.0 / a)
     value = value if (abs(y) < INF) | (a != 1.0) else np.float64(1.0)
     value = -value if odd & (bits_f8(x) < np.int64(0)) else value
     value = NAN if ((x < 0.0) & (a < INF) & (not whole)) | (x != x) | (y != y) else value
@@ -345,5 +345,3 @@ def hypot_f8(x, y):
     better = root + (lost - product_error(root, root, root * root) - (root * root - sum_sq)) / (2.0 * root)
     value = better * back if sum_sq > 0.0 else top
     return INF if (a == INF) | (b == INF) else (value if (x == x) & (y == y) else NAN)
-
-

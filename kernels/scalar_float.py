@@ -1,4 +1,4 @@
-"""Scalar operations on the parts of a floating point number: classes, rounding, remainders, neighbours, casts, halves."""
+"""Scalar operations on the parts of a float: classes, rounding, remainders, neighbours, casts, halves."""
 
 from __future__ import annotations
 
@@ -199,7 +199,9 @@ def modf_fractional_f8(x):
 
 
 def fmod_f8(x, y):
-    mantissa_y = np.uint64(frexp_mantissa_f8(abs(y)) * 9007199254740992.0) if (abs(y) < INF) & (y != 0) else np.uint64(1)
+    mantissa_y = (
+        np.uint64(frexp_mantissa_f8(abs(y)) * 9007199254740992.0) if (abs(y) < INF) & (y != 0) else np.uint64(1)
+    )
     rest = np.uint64(frexp_mantissa_f8(abs(x)) * 9007199254740992.0) if abs(x) < INF else np.uint64(0)
     exponent_y = frexp_exponent_f8(y)
     shift = frexp_exponent_f8(x) - exponent_y

@@ -18,10 +18,26 @@ TWO_OVER_PI = np.float64(0.6366197723675814)
 MASK32 = np.uint64(0xFFFFFFFF)
 TWO_OVER_PI_BITS = np.array(  # the binary digits of 2/pi, 62 zeros before the point
     [
-        0x0000000000000002, 0x8BE60DB9391054A7, 0xF09D5F47D4D37703, 0x6D8A5664F10E4107, 0xF9458EAF7AEF1586,
-        0xDC91B8E909374B80, 0x1924BBA827464873, 0xF877AC72C4A69CFB, 0xA208D7D4BAED1213, 0xA671C09AD17DF904,
-        0xE64758E60D4CE7D2, 0x72117E2EF7E4A0EC, 0x7FE25FFF7816603F, 0xBCBC462D6829B47D, 0xB4D9FB3C9F2C26DD,
-        0x3D18FD9A797FA8B5, 0xD49EEB1FAF97C5EC, 0xF41CE7DE294A4BA9, 0xAFED7EC47E357421, 0x580CC11BF1EDAEAF,
+        0x0000000000000002,
+        0x8BE60DB9391054A7,
+        0xF09D5F47D4D37703,
+        0x6D8A5664F10E4107,
+        0xF9458EAF7AEF1586,
+        0xDC91B8E909374B80,
+        0x1924BBA827464873,
+        0xF877AC72C4A69CFB,
+        0xA208D7D4BAED1213,
+        0xA671C09AD17DF904,
+        0xE64758E60D4CE7D2,
+        0x72117E2EF7E4A0EC,
+        0x7FE25FFF7816603F,
+        0xBCBC462D6829B47D,
+        0xB4D9FB3C9F2C26DD,
+        0x3D18FD9A797FA8B5,
+        0xD49EEB1FAF97C5EC,
+        0xF41CE7DE294A4BA9,
+        0xAFED7EC47E357421,
+        0x580CC11BF1EDAEAF,
         0xC33EF0826BD0D876,
     ],
     np.uint64,
@@ -48,8 +64,8 @@ def high_product(a, b):
 def reduce_huge(x):
     """As reduce_pio2, for any finite |x| >= 2**-8 (Payne & Hanek 1983).
 
-    |x| = m * 2**e: of the digits of 2/pi, those before position e - 1 only add multiples of 4 to the quotient, and those
-    192 further on are too small to matter (no float64 is closer than 2**-62 to a multiple of pi/2).
+    |x| = m * 2**e: of the digits of 2/pi, those before position e - 1 only add multiples of 4 to the quotient, and
+    those 192 further on are too small to matter (no float64 is closer than 2**-62 to a multiple of pi/2).
     """
     b = bits_f8(x)
     exponent = (b >> np.int64(52)) & np.int64(0x7FF)

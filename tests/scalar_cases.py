@@ -41,7 +41,9 @@ def values(dtype: np.dtype, count: int, rng: np.random.Generator) -> tuple[np.nd
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         special = {0, 1, 2, 3, 7, 31, 63, 64, 65, info.max, info.max - 1, info.min, -1, -2, -7, -64}
-        bits = rng.integers(0, 2**63, count, dtype=np.uint64) * np.uint64(2) + rng.integers(0, 2, count, dtype=np.uint64)
+        bits = rng.integers(0, 2**63, count, dtype=np.uint64) * np.uint64(2) + rng.integers(
+            0, 2, count, dtype=np.uint64
+        )
         random = (bits >> rng.integers(0, 64, count, dtype=np.uint64)).astype(dtype)
         return np.array(sorted(v for v in special if info.min <= v <= info.max), dtype), random
     info = np.finfo(dtype)
@@ -79,7 +81,9 @@ def run_plain(name: str, arrays: list[np.ndarray], output: np.dtype) -> np.ndarr
     as_kernel = [a.astype(np.float32) if a.dtype == HALF else a for a in arrays]
     with np.errstate(all="ignore"):
         if output == HALF:
-            return np.array([half_round(np.float32(function(*v))) for v in zip(*as_kernel, strict=True)], np.float32).astype(HALF)
+            return np.array(
+                [half_round(np.float32(function(*v))) for v in zip(*as_kernel, strict=True)], np.float32
+            ).astype(HALF)
         return np.array([output.type(function(*v)) for v in zip(*as_kernel, strict=True)], output)
 
 
@@ -95,7 +99,11 @@ def run_compiled(jobs: list[tuple[str, list[np.ndarray], np.dtype]]) -> list[np.
             arrays.append(a.view(np.uint16) if a.dtype == HALF else a)
             read.append(f"half_to_f4(x{len(arrays) - 1}[i])" if a.dtype == HALF else f"x{len(arrays) - 1}[i]")
         value = f"{name}({', '.join(read)})"
-        store = f"f4_to_half(half_round(np.float32({value})))" if output == HALF else f"np.{output.name.replace('bool', 'bool_')}({value})"
+        store = (
+            f"f4_to_half(half_round(np.float32({value})))"
+            if output == HALF
+            else f"np.{output.name.replace('bool', 'bool_')}({value})"
+        )
         body.append(f"    for i in range(r{j}.size):\n        r{j}[i] = {store}\n")
         results.append(np.empty(given[0].size, np.uint16 if output == HALF else output))
     names = [f"x{i}" for i in range(len(arrays))] + [f"r{j}" for j in range(len(jobs))]

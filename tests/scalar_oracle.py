@@ -17,7 +17,10 @@ def _log_of_sum(base: Any, x: Any, y: Any) -> Any:
 
 
 MPMATH: dict[str, Callable[..., Any]] = {
-    **{n: getattr(mp, n) for n in ("exp", "expm1", "log", "log10", "log1p", "sinh", "cosh", "tanh", "sin", "cos", "tan")},
+    **{
+        n: getattr(mp, n)
+        for n in ("exp", "expm1", "log", "log10", "log1p", "sinh", "cosh", "tanh", "sin", "cos", "tan")
+    },
     **{n: getattr(mp, n) for n in ("erf", "erfc", "hypot", "power")},
     **{f"arc{n}": getattr(mp, f"a{n}") for n in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
     "arctan2": mp.atan2,
@@ -48,7 +51,10 @@ def arguments(name: str, dtype: np.dtype, count: int, rng: np.random.Generator) 
         top = 100 if dtype.itemsize == 4 else 1000
         values = [np.concatenate([signed, np.exp2(rng.uniform(-10, top, count)), np.arange(1, count) * (np.pi / 2)])]
     elif name in ("power", "float_power"):
-        values = [np.concatenate([near_one, wide]), np.concatenate([rng.uniform(-80, 80, count), rng.normal(0, 2, count)])]
+        values = [
+            np.concatenate([near_one, wide]),
+            np.concatenate([rng.uniform(-80, 80, count), rng.normal(0, 2, count)]),
+        ]
     elif name in ("arctan2", "hypot", "logaddexp", "logaddexp2"):
         values = [signed, rng.permutation(signed)]
     elif name in ("cbrt", "arctan", "arcsinh"):

@@ -373,8 +373,9 @@ def test_limit_from_the_environment() -> None:
     assert run(show, GPUCOMPUTE_POOL_LIMIT="3000000").stdout == "(1048576, 3000000)\n"
     default = run(show, GPUCOMPUTE_POOL_LIMIT="").stdout
     assert 0 < int(default.split()[1].rstrip(")")) <= 2**30
-    wrong = run(show, GPUCOMPUTE_POOL_LIMIT="1GB").stderr
-    assert "GPUCOMPUTE_POOL_LIMIT='1GB': expected a whole number, 0 or more" in wrong
+    wrong = run("import gpucompute.memory as m; m.empty(2**20, 'u1')", GPUCOMPUTE_POOL_LIMIT="1GB")
+    assert wrong.returncode == 1 and "Exception ignored" not in wrong.stderr
+    assert "GPUCOMPUTE_POOL_LIMIT='1GB': expected a whole number, 0 or more" in wrong.stderr
 
 
 def test_out_of_memory_releases_the_pool_and_then_says_how_much() -> None:
@@ -462,7 +463,7 @@ stop = False
 def churn():
     while not stop:
         m.empty(50_000, "u1")[:] = 1
-threads = [threading.Thread(target=churn) for _ in range(3)]
+threads = [threading.Thread(target=churn, daemon=True) for _ in range(3)]
 for t in threads: t.start()
 for _ in range(20):
     pid = os.fork()

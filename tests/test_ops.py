@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import itertools
 
-import gpucompute.ops as ops
 import numpy as np
 import pytest
+
+import gpucompute.ops as ops
 from gpucompute.errors import DTypeError
 
 SAMPLES: dict[object, object] = {**{d: np.ones(1, d) for d in ops.SUPPORTED}, int: 1, float: 1.0, bool: True}

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 
-import gpucompute.ops as ops
 import numpy as np
 import pytest
 import scalar_cases as cases
+
+import gpucompute.ops as ops
 
 ALL = os.environ.get("GPUCOMPUTE_TEST_ALL") == "1"
 DTYPES = [np.dtype(code) for code in ("f4", "f8", "i8", "u8", "i4", "u4", "i1", "u1", "i2", "u2", "f2", "?")]
@@ -28,13 +29,15 @@ def arrays_for(name: str, inputs: tuple[np.dtype, ...]) -> list[np.ndarray]:
 
 
 def jobs() -> dict[str, list[tuple[str, list[np.ndarray], np.dtype]]]:
-    """By dtype: what to compile. Without ALL, each scalar function once, and not those that only call their float64 form."""
+    """By dtype: what to compile. Without ALL each function once, without those that only call their float64 form."""
     seen: set[str] = set()
     found: dict[str, list] = {}
     for dtype in DTYPES:
         candidates = [(ops.OPS[n].scalar(i), arrays_for(n, i), o) for n, i, o in cases.loops(dtype)]
         candidates += [
-            (ops.cast_scalar(a, b), cases.operands((a,)), b) for a, b in CASTS if a == dtype and (ALL or b.str[1:] in ("i1", "u8", "f2"))
+            (ops.cast_scalar(a, b), cases.operands((a,)), b)
+            for a, b in CASTS
+            if a == dtype and (ALL or b.str[1:] in ("i1", "u8", "f2"))
         ]
         for job in candidates:
             wrapper = job[0].replace("_f4", "_f8") in cases.plain()[job[0]].__code__.co_names
@@ -163,8 +166,10 @@ def test_every_float16_survives_and_every_rounding_is_numpys() -> None:
     names = [("half_to_f4", [halves[::7]], np.dtype("f4"))]
     wide = halves.view("f2").astype("f4")
     with np.errstate(all="ignore"):
-        between = np.nextafter(((wide[:-1].astype("f8") + wide[1:]) / 2).astype("f4"), np.float32(0))
-    values = np.concatenate([wide, between, np.nextafter(between, np.float32(np.inf)), between * np.float32(1.0001)])[::11]
+        between = ((wide[:-1].astype("f8") + wide[1:]) / 2).astype("f4")
+        values = np.concatenate([wide, between, *(np.nextafter(between, np.float32(v)) for v in (np.inf, -np.inf))])[
+            ::11
+        ]
     names.append(("f4_to_half", [values], np.dtype("u2")))
     for (name, arrays, output), reference in zip(names, (halves[::7].view("f2").astype("f4"), values), strict=True):
         with np.errstate(all="ignore"):

@@ -11,9 +11,10 @@ OFTEN, SELDOM = 0.1, 30.0  # seconds between lines on a terminal, and in a file
 
 
 class ProgressBar:
-    """Shows files done, bad ones, speed and time left: one line that is redrawn on a terminal, else a line now and then.
+    """Shows files done, bad ones, speed and time left.
 
-    The speed is that of this run; what an earlier run had done does not count.
+    One line that is redrawn on a terminal, else a new line now and then. The speed is that of this run; what an
+    earlier run had done does not count.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:

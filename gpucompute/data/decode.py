@@ -4,7 +4,7 @@ The meaning is Pillow's ``ImageOps.exif_transpose(Image.open(file)).convert("RGB
 
 - the EXIF orientation is applied (an EXIF block that cannot be read counts as none);
 - transparency is dropped, not blended: the colours stored under transparent pixels are kept;
-- grey is repeated in three channels; palettes are looked up; CMYK becomes RGB by Pillow's formula, without ICC profiles;
+- grey is repeated in three channels, palettes are looked up, CMYK becomes RGB without ICC profiles;
 - the first picture of a file that holds several.
 
 One exception: grey samples of 16 bits keep their high byte, as Pillow itself does with 16-bit colour, where its
@@ -22,7 +22,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -171,10 +171,8 @@ def _open_any(data: bytes) -> Picture:
         with image:
             try:
                 image.load()
-                try:
+                with suppress(Exception):  # the picture is sound, only what was written about it is not
                     ImageOps.exif_transpose(image, in_place=True)
-                except Exception:  # the picture is sound, only what was written about it is not
-                    pass
                 return _rgb(image)
             except (BadFileError, MemoryError):
                 raise

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from .. import ops
 from . import ir
 from .emit import UNROLL, Access, Emitter, memory_type, value_type, writing
 from .folds import Fold, fold_for
 from .layout import merge
-from .plan import Buffer, Expr, GatherLoad, Load, Phase, Position, Reduction, Stage, Store, leaves
+from .plan import Apply, Buffer, Expr, GatherLoad, Load, Phase, Position, Reduction, Stage, Store, leaves
 
 TILE = 256  # elements in a tile of a reduction, part of the definition of its result
 EXACT_TILE = 1024  # the same where the order cannot change the result: fewer tiles to join
@@ -25,6 +26,7 @@ BLOCK = 16384  # elements of a reduction that one work item folds; a power of tw
 COLUMNS = 256  # columns folded side by side: a tile of float32 then takes 256 KiB, half of a small second cache
 LOOP = 16384  # elements of an innermost loop that one work item runs
 LANES = 128  # rows of lanes that a fold may use for each field
+COSTLY = 10  # operations from which on a value is kept rather than computed again
 LEVELS = 44  # open nodes of the tree in one row: 2**44 tiles are more than any memory holds
 
 
@@ -87,6 +89,8 @@ class _Generator:
         self.users: dict[str, ir.UserFunction] = {}
         self.errors: list[str] = []
         self.folds: dict[str, Fold] = {}
+        self.saved: list[tuple[Expr, tuple[Store, Access]]] = []  # values that the current walk leaves in memory
+        self.readable: list[tuple[Store, Access]] = []  # stores whose memory holds such values
         self.row_values: dict[int, str] = {}  # id of a leaf that reads a row's reduction -> its name
         self._collect()
 
@@ -471,7 +475,8 @@ class _Generator:
                 used.append((operand, fold.buffer_dtype, self.buffer_at[id(operand)]))
         by_column = self.column_axis is not None and not self.columns
         variable = "j" if by_column else "i"
-        with _Segment(self, accesses, direct + [operand for operand, _, _ in used], slots, by_column):
+        targets = [target for _, target in self.saved] + self.readable
+        with _Segment(self, accesses, direct + [operand for operand, _, _ in used], slots, by_column, targets):
             if not used:
                 return
             emitter = self._emitter(variable, accesses)
@@ -486,6 +491,9 @@ class _Generator:
                     value = emitter.value(operand, u)
                     index = variable if len(units) == 1 else f"{variable} * {self.columns} + {u}"
                     emitter.inside.append(f"y{at}[{index}] = {dtype.name}({value})")
+                    for saved, (_, target) in self.saved:
+                        if saved is operand:
+                            emitter.inside.append(f"{target.name}[{target.index(variable, None)}] = {value}")
             w.add(*emitter.before)
             with w.block(f"for {variable} in range({'width' if by_column else 'run'}):"):
                 w.add(*emitter.inside)
@@ -523,17 +531,44 @@ class _Generator:
             names = self._decode("item", self.outer)
             slots = self._open(names, len(self.outer))
             accesses = self._reduce_accesses(slots)
-            for phase in self.stage.phases:
+            reused = self._reused()
+            for number, phase in enumerate(self.stage.phases):
                 if phase.reductions:
                     self._plan_scratch(phase)
                     w.add("d = 0", "t = 0", "r = 0")
+                    self.saved = [(e, self._target(store, slots)) for at, e, store in reused if at == number]
                     self._tiles(phase, accesses, slots, n)
+                    accesses.update({id(e): access for e, (_, access) in self.saved})
+                    self.readable += [target for _, target in self.saved]
+                    self.saved = []
                     for name, at, reduction in zip(self.phase_folds, self.state_at, phase.reductions, strict=True):
                         self._row_value(name, at, reduction, order[id(reduction)], slots, n)
                 if phase.stores:
                     self._walk(phase, accesses, slots, n)
         walks = sum(len(p.reductions) + len(p.stores) for p in self.stage.phases)
         return rows, length * 6 * walks
+
+    def _reused(self) -> list[tuple[int, Expr, Store]]:
+        """Find costly values that a reduction computes and a store after it needs again.
+
+        The reduction's walk leaves them in the store's own memory (the exponentials of a softmax in its result), and
+        the store reads them there. Returns the phase of the reduction, the value, the store.
+        """
+        found: list[tuple[int, Expr, Store]] = []
+        for store in reversed(self.stage.stores):  # the last to be written keeps the value longest
+            for number, phase in enumerate(self.stage.phases):
+                for reduction in phase.reductions:
+                    value = fold_for(reduction).operand(reduction)
+                    fits = value.dtype == store.buffer.dtype and value.dtype.kind != "b" and value.dtype != np.float16
+                    taken = any(store is s or value is e for _, e, s in found)
+                    if fits and not taken and _cost(value) >= COSTLY and _contains(store.expr, value):
+                        found.append((number, value, store))
+        return found
+
+    def _target(self, store: Store, slots: list[int]) -> tuple[Store, Access]:
+        position = len(self.leaves) + self.stage.stores.index(store)
+        stride = self.reduced_strides[position][-1] if self.reduced else 0
+        return store, self._access(None, slots[position], stride, 0, store.buffer.dtype.itemsize)
 
     def _row_value(self, name: str, at: int, reduction: Reduction, order: int, slots: list[int], n: str) -> None:
         dtype = reduction.buffer.dtype
@@ -550,13 +585,9 @@ class _Generator:
     def _walk(self, phase: Phase, accesses: dict[int, Access], slots: list[int], n: str) -> None:
         """Print the writing of a row's elements."""
         w = self.w
-        targets: list[tuple[Store, Access]] = []
-        for store in phase.stores:
-            position = len(self.leaves) + self.stage.stores.index(store)
-            stride = self.reduced_strides[position][-1] if self.reduced else 0
-            targets.append((store, self._access(None, slots[position], stride, 0, store.buffer.dtype.itemsize)))
+        targets = [self._target(store, slots) for store in phase.stores]
         w.add("r = 0", f"count = {n}")
-        with _Segment(self, accesses, [store.expr for store in phase.stores], slots, False, targets):
+        with _Segment(self, accesses, [store.expr for store in phase.stores], slots, False, targets + self.readable):
             emitter = self._emitter("i", accesses)
             for store, target in targets:
                 value = writing(emitter.value(store.expr), store.buffer.dtype)
@@ -564,6 +595,25 @@ class _Generator:
             w.add(*emitter.before)
             with w.block("for i in range(run):"):
                 w.add(*emitter.inside)
+        for store, target in [t for t in self.readable if t[0] in phase.stores]:  # overwritten now
+            self.readable.remove((store, target))
+            for key in [key for key, access in accesses.items() if access is target]:
+                del accesses[key]
+
+
+def _cost(expr: Expr) -> int:
+    """Return a rough number of arithmetic operations for one value."""
+    if not isinstance(expr, Apply):
+        return 0
+    named = isinstance(expr.op, str) and expr.op in ops.OPS
+    own = 20 if not named or ops.OPS[expr.op].ulp else 1  # polynomials, and what users write
+    return (own if expr.op != "cast" else 1) + sum(_cost(arg) for arg in expr.args)
+
+
+def _contains(expr: Expr, part: Expr) -> bool:
+    if expr is part:
+        return True
+    return isinstance(expr, Apply) and any(_contains(arg, part) for arg in expr.args)
 
 
 class _Segment:

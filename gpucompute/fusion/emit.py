@@ -78,7 +78,7 @@ class Access:
 class Emitter:
     """Prints expressions for one innermost loop over `variable`."""
 
-    accesses: dict[int, Access]  # by id of the leaf
+    accesses: dict[int, Access]  # by id of the leaf, or of an expression whose value is in memory
     variable: str
     known: dict[int, str]  # id of a leaf or expression -> name of a value that exists already
     users: dict[str, Any]  # the user's functions by the name they have in the source
@@ -110,7 +110,7 @@ class Emitter:
         if found is None:
             if id(expr) in self.known or isinstance(expr, Parameter | Literally):
                 found = (False, False)
-            elif isinstance(expr, Apply):
+            elif isinstance(expr, Apply) and id(expr) not in self.accesses:
                 parts = [self.varies(arg) for arg in expr.args]
                 found = (any(p[0] for p in parts), any(p[1] for p in parts))
             else:
@@ -123,6 +123,9 @@ class Emitter:
         return found
 
     def _text(self, expr: Expr, u: int | None) -> str:
+        if isinstance(expr, Apply) and id(expr) in self.accesses:  # an earlier walk has left it in memory
+            access = self.accesses[id(expr)]
+            return f"{access.name}[{access.index(self.variable, u)}]"
         match expr:
             case Literally():
                 return literal(expr.value, expr.dtype)

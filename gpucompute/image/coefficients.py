@@ -76,10 +76,10 @@ def check_interpolation(interpolation: str) -> str:
 
 
 class Windows(NamedTuple):
-    """Output i is the sum of ``weights[i, j] * x[first[i] + j]`` for j below ``count[i]``."""
+    """Output i is the sum of ``weights[i, j] * x[first[i] + j]`` for j below ``taps[i]``."""
 
     first: NDArray[np.int64]
-    count: NDArray[np.int64]
+    taps: NDArray[np.int64]
     weights: Floats
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from .inputs import as_images, restore
+from .inputs import as_images, outputs
 from .steps import Normalize, ToFloat
 
 CHUNK = 1 << 15  # pixels: about 20 µs
@@ -34,19 +34,16 @@ def rgb_to_grayscale(images: Any) -> Any:
     >>> rgb_to_grayscale(np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8))[..., 0]
     array([[ 76, 150]], dtype=uint8)
     """
-    from .. import memory
     from ..kernels.cpu import pixels
     from ..launch import cpu
 
     given = as_images(images, ("uint8",))
-    shapes = given.shapes
-    for i, shape in enumerate(shapes):
+    for i, shape in enumerate(given.shapes):
         if shape[2] != 3:
             name = f"images[{i}]" if given.form == "list" else "images"
             raise ShapeError(f"{name} has shape {shape} and so {shape[2]} channels: expected 3 (red, green, blue)")
     grey = cpu.compile(pixels.grey)
-    batch = memory.empty((len(given.items), *shapes[0][:2], 1), np.uint8) if given.form == "NHWC" else None
-    results = list(batch) if batch is not None else [memory.empty((*shape[:2], 1), np.uint8) for shape in shapes]
+    results, formed = outputs(given, [(height, width, 1) for height, width, _ in given.shapes])
     for item, result in zip(given.items, results, strict=False):
         source, flat = item.reshape(-1, 3), result.reshape(-1)
         source.flags.writeable = False
@@ -55,7 +52,7 @@ def rgb_to_grayscale(images: Any) -> Any:
             grey(source, flat, lo, hi)
 
         cpu.parallel_for(body, flat.size, chunk=CHUNK)
-    return restore(results, given) if batch is None else batch
+    return formed
 
 
 def to_float(images: Any) -> Any:
@@ -102,17 +99,12 @@ def normalize(images: Any, mean: float | Sequence[float], std: float | Sequence[
 
 
 def _scaled(images: Any, step: Normalize | ToFloat) -> Any:
-    from .. import memory
     from ..kernels.cpu import pixels
     from ..launch import cpu
 
     given = as_images(images)
     look_up = cpu.compile(pixels.look_up)
-    if given.form == "NHWC":
-        batch = memory.empty((len(given.items), *given.shapes[0]), np.float32)
-        results = list(batch)
-    else:
-        results = [memory.empty(shape, np.float32) for shape in given.shapes]
+    results, formed = outputs(given, given.shapes, np.float32)
     for item, result in zip(given.items, results, strict=False):
         channels = item.shape[2]
         if item.dtype != np.uint8:
@@ -126,4 +118,4 @@ def _scaled(images: Any, step: Normalize | ToFloat) -> Any:
             look_up(source, table, flat, lo, hi, (0,) * flat.shape[1])
 
         cpu.parallel_for(body, len(flat), chunk=CHUNK)
-    return batch if given.form == "NHWC" else restore(results, given)
+    return formed

@@ -182,7 +182,7 @@ def run_float(
     """Resize one (H, W, C) float32 image to `out`; an axis without windows is left as it is."""
     first, last = 0, len(image)
     if y is not None and not vertical_first:
-        first, last = int(y.first.min()), int((y.first + y.count).max())
+        first, last = int(y.first.min()), int((y.first + y.taps).max())
     for vertical in (True, False) if vertical_first else (False, True):
         if vertical and y is not None:
             image = _float_rows(image, first, y)

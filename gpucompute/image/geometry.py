@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .inputs import Image, as_images, restore
+from .inputs import Image, as_images, outputs
 from .steps import PADDING, CenterCrop, Crop, HorizontalFlip, Index, Pad, Step, VerticalFlip, View, per_channel
 
 
@@ -107,22 +107,15 @@ def vertical_flip(images: Any) -> Any:
 
 
 def _apply(step: Step, images: Any) -> Any:
-    from .. import memory
-
     given = as_images(images, None)
     views = [View.of(*shape) for shape in given.shapes]
     for view in views:
         step.apply(view)
-    shapes = [(view.height, view.width, view.channels) for view in views]
-    if given.form == "NHWC":
-        batch = memory.empty((len(given.items), *shapes[0]), given.dtype)
-        results = list(batch)
-    else:
-        results = [memory.empty(shape, item.dtype) for shape, item in zip(shapes, given.items, strict=True)]
+    results, formed = outputs(given, [(view.height, view.width, view.channels) for view in views])
     for item, view, result in zip(given.items, views, results, strict=False):
         last = view.passes[-1]
         _take(item, last.rows, last.columns, per_channel(last.fill, view.channels, "fill"), result)
-    return batch if given.form == "NHWC" else restore(results, given)
+    return formed
 
 
 def _take(image: Image, rows: Index, columns: Index, fill: tuple[float, ...], out: NDArray[Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..errors import DTypeError, OptionError, ShapeError
 
@@ -20,7 +20,7 @@ class Images(NamedTuple):
     form: str
     flat: tuple[bool, ...]  # which of them came without a channel axis
     shapes: list[tuple[int, int, int]]  # of the items; of an (0, H, W, C) array, one all the same
-    dtype: np.dtype[Any] | None  # of an array
+    dtype: np.dtype[Any]  # of the first
 
 
 def as_images(images: Any, dtypes: tuple[str, ...] | None = ("uint8", "float32")) -> Images:
@@ -40,7 +40,9 @@ def as_images(images: Any, dtypes: tuple[str, ...] | None = ("uint8", "float32")
     if isinstance(images, list | tuple):
         arrays = [_as_array(image, f"images[{i}]") for i, image in enumerate(images)]
         items = [_as_image(array, f"images[{i}]", dtypes) for i, array in enumerate(arrays)]
-        return Images(items, "list", tuple(array.ndim == 2 for array in arrays), [_shape(item) for item in items], None)
+        flat = tuple(array.ndim == 2 for array in arrays)
+        first = items[0].dtype if items else np.dtype(np.uint8)
+        return Images(items, "list", flat, [_shape(item) for item in items], first)
     array = _as_array(images, "images")
     if array.ndim == 4:
         items = [_as_image(image, "images", dtypes) for image in array]
@@ -85,11 +87,22 @@ def _as_image(array: NDArray[Any], name: str, dtypes: tuple[str, ...] | None) ->
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
-def restore(items: Sequence[Image], images: Images) -> Any:
-    """Return one (H, W, C) array per image in the form in which the images came."""
-    if images.form == "list":
-        return [item[:, :, 0] if flat else item for item, flat in zip(items, images.flat, strict=True)]
-    return items[0][:, :, 0] if images.form == "HW" else items[0]
+def outputs(
+    images: Images, shapes: Sequence[tuple[int, int, int]], dtype: DTypeLike | None = None
+) -> tuple[list[Image], Any]:
+    """Return an uninitialised result of each shape, and all of them in the form in which the images came.
+
+    The results have `dtype`, or the images' own. A list for a list, an array for an array; an image without a
+    channel axis for one without.
+    """
+    from .. import memory
+
+    if images.form == "NHWC":
+        batch = memory.empty((len(images.items), *shapes[0]), dtype or images.dtype)
+        return list(batch), batch
+    results = [memory.empty(shape, dtype or item.dtype) for shape, item in zip(shapes, images.items, strict=True)]
+    formed = [result[:, :, 0] if flat else result for result, flat in zip(results, images.flat, strict=True)]
+    return results, formed if images.form == "list" else formed[0]
 
 
 def pair(value: Any, name: str, *, minimum: int = 1) -> tuple[int, int]:

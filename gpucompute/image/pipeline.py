@@ -78,7 +78,9 @@ class Compose:
         self.steps = tuple(steps)
         for i, step in enumerate(self.steps):
             if not isinstance(step, Step):
-                raise OptionError(f"step {i} of Compose is {step!r}: expected steps such as Resize(256) or CenterCrop(224)")
+                raise OptionError(
+                    f"step {i} of Compose is {step!r}: expected steps such as Resize(256) or CenterCrop(224)"
+                )
             if isinstance(step, Normalize | ToFloat) and i + 1 < len(self.steps):
                 raise OptionError(
                     f"step {i} of Compose, {step!r}, must be the last, and {self.steps[i + 1]!r} follows; move it to the end"
@@ -90,7 +92,9 @@ class Compose:
         if self.dtype.name not in DTYPES:
             raise OptionError(f"Compose(dtype={dtype!r}): expected one of {', '.join(DTYPES)}")
         if self.dtype == np.uint8 and self.steps and isinstance(self.steps[-1], Normalize | ToFloat):
-            raise OptionError(f"Compose(dtype='uint8') cannot hold the fractions of {self.steps[-1]!r}; use float32 or float16")
+            raise OptionError(
+                f"Compose(dtype='uint8') cannot hold the fractions of {self.steps[-1]!r}; use float32 or float16"
+            )
         if layout not in LAYOUTS:
             raise OptionError(f"Compose(layout={layout!r}): expected one of {', '.join(LAYOUTS)}")
         self.layout = layout
@@ -127,7 +131,9 @@ class Compose:
         given = as_images(images, ("uint8",))
         shapes = given.shapes
         if not shapes:
-            raise ShapeError("Compose got an empty list, and cannot tell the channels of the result; skip empty batches")
+            raise ShapeError(
+                "Compose got an empty list, and cannot tell the channels of the result; skip empty batches"
+            )
         plans = [self._planned(shape, i if given.form == "list" else None) for i, shape in enumerate(shapes)]
         for i, plan in enumerate(plans):
             if plan.shape != plans[0].shape:
@@ -189,9 +195,7 @@ class Compose:
         view = View.of(height, width, channels)
         for step in self.steps:
             step.apply(view)
-        *before, last = (
-            _plan_pass(one, Store(None, False, _bytes(one.fill, one.channels))) for one in view.passes
-        )
+        *before, last = (_plan_pass(one, Store(None, False, _bytes(one.fill, one.channels))) for one in view.passes)
         table = None
         if view.normalize is not None:
             table = view.normalize.table(view.channels).astype(self.dtype)

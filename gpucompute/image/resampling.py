@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError
 from .coefficients import check_interpolation, nearest_index, vertical_first, windows
-from .inputs import Image, as_images, pair, restore
+from .inputs import Image, as_images, outputs, pair
 
 Box = tuple[float, float, float, float]
 
@@ -90,30 +90,25 @@ def resize(
     >>> [small.shape for small in gp.image.resize([photo, photo[:, :3]], 2)]
     [(2, 2, 3), (4, 2, 3)]
     """
-    from .. import memory
     from ..launch import cpu
 
     check_interpolation(interpolation)
     target_size(size, 1, 1)
     given = as_images(images)
     items = given.items
-    sizes = [target_size(size, item.shape[0], item.shape[1]) for item in items]
+    sizes = [target_size(size, height, width) for height, width, _ in given.shapes]
     boxes = [
         check_box(box, item.shape[0], item.shape[1], "images" if given.form != "list" else f"images[{i}]")
         for i, item in enumerate(items)
     ]
-    if given.form == "NHWC":
-        height, width, channels = given.shapes[0]
-        results: Any = memory.empty((len(items), *target_size(size, height, width), channels), given.dtype)
-    else:
-        results = [memory.empty((*side, item.shape[2]), item.dtype) for side, item in zip(sizes, items, strict=True)]
+    results, formed = outputs(given, [(*side, shape[2]) for side, shape in zip(sizes, given.shapes, strict=True)])
 
     def body(lo: int, hi: int) -> None:
         for i in range(lo, hi):
             _resize_one(items[i], boxes[i], interpolation, antialias, results[i])
 
     cpu.parallel_for(body, len(items))
-    return results if given.form == "NHWC" else restore(results, given)
+    return formed
 
 
 def _resize_one(image: Image, box: Box, interpolation: str, antialias: bool, out: NDArray[Any]) -> None:

@@ -285,5 +285,7 @@ def per_channel(value: Any, channels: int, name: str) -> tuple[float, ...]:
     """Return `value`, a number or one for each channel, as one for each channel."""
     values = tuple(np.atleast_1d(value).tolist())
     if len(values) not in (1, channels):
-        raise ShapeError(f"{name}={value!r} has {len(values)} numbers for images of {channels} channels: expected one each")
+        raise ShapeError(
+            f"{name}={value!r} has {len(values)} numbers for images of {channels} channels: expected one each"
+        )
     return values if len(values) == channels else values * channels

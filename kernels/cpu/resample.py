@@ -188,7 +188,9 @@ def vertical(
                         pixels[x * len(channels) + c] = table[c, line[x * len(channels) + c]]
 
 
-def horizontal_float(image: Array, lo: Array, n: Array, k: Array, y0: int, y1: int, first_row: int, rows: Array) -> None:
+def horizontal_float(
+    image: Array, lo: Array, n: Array, k: Array, y0: int, y1: int, first_row: int, rows: Array
+) -> None:
     """image: (H, W, C) float32; lo, n: (w,) int64, k: (w, taps) float64 -> rows[y - first_row]: (h, w, C) float32.
 
     The taps are added in order, from 0, in float64: the order is part of the result.

@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
-from photo_trees import break_at, tree, whole  # noqa: E402, F401 - fixtures
+from photo_trees import break_at, tree, whole  # noqa: F401 - fixtures

@@ -180,12 +180,20 @@ def test_sample_photographs(tmp_path: Path, capsys: Output) -> None:
     assert "photographs and a bad file; who made them: " in capsys.readouterr().out
 
 
+HELP = """
+import sys
+from gpucompute.cli.main import main
+try:
+    main(["preprocess", "--help"])
+except SystemExit:
+    pass
+heavy = {"numpy", "numba", "PIL", "zarr", "simplejpeg"} & set(sys.modules)
+sys.exit(str(heavy) if heavy else 0)
+"""
+
+
 def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys\nfrom gpucompute.cli.main import main\ntry:\n    main(['preprocess', '--help'])\nexcept SystemExit:\n"
-        "    pass\nheavy = {'numpy', 'numba', 'PIL', 'zarr', 'simplejpeg'} & set(sys.modules)\nsys.exit(str(heavy) if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--normalize" in done.stdout
 

@@ -132,7 +132,7 @@ def refuse_to_read(monkeypatch: pytest.MonkeyPatch, name: str, error: OSError) -
 
 def test_a_file_that_vanishes_stops_the_run(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_to_read(monkeypatch, "05.jpg", FileNotFoundError(2, "No such file or directory"))
-    with pytest.raises(source.SourceError, match="05.jpg has vanished since the folder was listed"):
+    with pytest.raises(source.SourceError, match=r"05\.jpg has vanished since the folder was listed"):
         preprocess(tree, tmp_path / "out.zarr", SMALL)
 
 

@@ -36,7 +36,7 @@ def test_pixels_come_back_from_every_normalisation(normalize: Any, layout: str) 
 
 def test_preview_names_are_checked_before_the_work(tmp_path: Path) -> None:
     preview.check_preview(tmp_path / "x.JPG")
-    with pytest.raises(OptionError, match="expected the name of a picture, such as preview.png"):
+    with pytest.raises(OptionError, match=r"expected the name of a picture, such as preview\.png"):
         preview.check_preview(tmp_path / "x.doc")
     with pytest.raises(OptionError, match="its folder does not exist"):
         preview.check_preview(tmp_path / "no" / "x.png")

@@ -30,9 +30,7 @@ from gpucompute.image import (
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 ONE_BY_ONE = {
-    Resize: lambda image, step: gi.resize(
-        image, step.size, interpolation=step.interpolation, antialias=step.antialias
-    ),
+    Resize: lambda image, step: gi.resize(image, step.size, interpolation=step.interpolation, antialias=step.antialias),
     Crop: lambda image, step: gi.crop(image, step.top, step.left, step.height, step.width),
     CenterCrop: lambda image, step: gi.center_crop(image, step.size),
     Pad: lambda image, step: gi.pad(image, step.padding, step.fill, step.padding_mode),
@@ -140,7 +138,9 @@ def test_forms():
     np.testing.assert_array_equal(chain(image), one)
     assert chain(image[:, :, 0]).shape == (1, 20, 25, 1)
     assert chain(np.zeros((0, 40, 50, 3), np.uint8)).shape == (0, 20, 25, 3)
-    np.testing.assert_array_equal(chain([image[:, ::-1], image.T[:3].transpose(2, 1, 0)])[0], chain(image[:, ::-1].copy())[0])
+    np.testing.assert_array_equal(
+        chain([image[:, ::-1], image.T[:3].transpose(2, 1, 0)])[0], chain(image[:, ::-1].copy())[0]
+    )
     assert Compose([], dtype="uint8", layout="NHWC")(image).tobytes() == image.tobytes()
 
 

@@ -32,7 +32,11 @@ def test_crop_outside_is_zero():
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric"])
 def test_pad_as_numpy(mode):
     image = noise((6, 7, 3))
-    for padding, (left, top, right, bottom) in {2: (2, 2, 2, 2), (1, 3): (1, 3, 1, 3), (0, 1, 2, 3): (0, 1, 2, 3)}.items():
+    for padding, (left, top, right, bottom) in {
+        2: (2, 2, 2, 2),
+        (1, 3): (1, 3, 1, 3),
+        (0, 1, 2, 3): (0, 1, 2, 3),
+    }.items():
         expected = np.pad(image, ((top, bottom), (left, right), (0, 0)), mode=mode)
         np.testing.assert_array_equal(gi.pad(image, padding, padding_mode=mode), expected)
 
@@ -51,7 +55,10 @@ def test_flips():
 
 
 def test_forms():
-    batch, functions = noise((2, 9, 8, 3)), [lambda x: gi.center_crop(x, 4), gi.to_float, gi.rgb_to_grayscale, gi.horizontal_flip]
+    batch, functions = (
+        noise((2, 9, 8, 3)),
+        [lambda x: gi.center_crop(x, 4), gi.to_float, gi.rgb_to_grayscale, gi.horizontal_flip],
+    )
     for function in functions:
         expected = np.stack([function(image) for image in batch])
         np.testing.assert_array_equal(function(batch), expected)
@@ -64,7 +71,11 @@ def test_forms():
 
 def test_grey_of_a_photograph_and_of_many_colours():
     pillow = pytest.importorskip("PIL.Image")
-    for image in (photo(), noise((200, 300, 3)), np.indices((16, 256, 16)).transpose(1, 2, 3, 0).reshape(256, 256, 3).astype(np.uint8)):
+    for image in (
+        photo(),
+        noise((200, 300, 3)),
+        np.indices((16, 256, 16)).transpose(1, 2, 3, 0).reshape(256, 256, 3).astype(np.uint8),
+    ):
         grey = gi.rgb_to_grayscale(image)[:, :, 0]
         np.testing.assert_array_equal(grey, pillow.fromarray(image).convert("L"))
         np.testing.assert_array_equal(grey, reference.grey(image))
@@ -85,7 +96,11 @@ def test_normalize_is_rounded_once():
     [
         (lambda: gi.crop(noise((4, 4, 3)), 0, 0, 0, 4), OptionError, "1 or more"),
         (lambda: gi.center_crop(noise((4, 4, 3)), (1, 2, 3)), OptionError, "size="),
-        (lambda: gi.pad([noise((4, 4, 3))], 1, fill=(1, 2)), ShapeError, "fill=.* has 2 numbers for images of 3 channels"),
+        (
+            lambda: gi.pad([noise((4, 4, 3))], 1, fill=(1, 2)),
+            ShapeError,
+            "fill=.* has 2 numbers for images of 3 channels",
+        ),
         (lambda: gi.rgb_to_grayscale([noise((4, 4, 4))]), ShapeError, r"images\[0\] .* 4 channels: expected 3"),
         (lambda: gi.normalize(noise((4, 4, 3)), (0, 0), 1), ShapeError, "mean=.* has 2 numbers"),
         (lambda: gi.to_float(noise((4, 4, 3)).astype(np.int64)), DTypeError, "int64.*expected uint8 or float32"),

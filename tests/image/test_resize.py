@@ -39,7 +39,7 @@ def assert_as_pillow(image, size, interpolation, box=None):
     np.testing.assert_array_equal(got, expected)
 
 
-SIZES = [(300, 451), (224, 224), (100, 100), (37, 451), (300, 50), (1, 1), (700, 3), (2, 900), (299, 452), (5, 300), (20, 440)]
+SIZES = [(300, 451), (224, 224), (100, 100), (37, 451), (300, 50), (1, 1), (700, 3), (2, 900), (299, 452)]
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
@@ -159,6 +159,7 @@ def test_threads_do_not_change_a_bit(dtype):
 
 def test_a_new_size_compiles_nothing():
     from gpucompute.kernels.cpu import resample
+
     from gpucompute.launch import cpu
 
     def signatures():

@@ -387,7 +387,7 @@ assert used() == 3
 stop = False
 def churn():
     while not stop: used()
-thread = threading.Thread(target=churn); thread.start()
+thread = threading.Thread(target=churn, daemon=True); thread.start()
 time.sleep(0.01)
 for _ in range(5):
     pid = os.fork()

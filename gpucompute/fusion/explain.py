@@ -1,0 +1,139 @@
+"""What a fused call does: its stages, why there are that many, the bytes they move, the source they run."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+from . import plan
+from .layout import Layout
+from .program import Program
+
+
+class Stage(NamedTuple):
+    """One kernel of a fused call.
+
+    name : what it does, in the user's words; reason : why it is a kernel of its own; bytes_read, bytes_written :
+    main memory it must touch, each element once; source : the Python text that was compiled.
+    """
+
+    name: str
+    reason: str
+    bytes_read: int
+    bytes_written: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The stages of a fused call.
+
+    Attributes
+    ----------
+    function : str
+        The name of the user's function.
+    stages : list of Stage
+        In the order in which they run.
+    bandwidth : float
+        What this machine copies, in bytes read and written per second, measured now on all threads.
+    """
+
+    function: str
+    stages: list[Stage]
+    bandwidth: float
+
+    @classmethod
+    def of(cls, function: str, program: Program) -> Explanation:
+        """Explain the program of a call."""
+        from ..launch import bandwidth
+
+        stages = [_describe(step.stage, step.kernel.source) for step in program.steps]
+        return cls(function, stages, float(bandwidth.measure()))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all stages together read and write."""
+        return sum(stage.bytes_read + stage.bytes_written for stage in self.stages)
+
+    @property
+    def limit(self) -> float:
+        """Seconds that moving these bytes takes at the measured bandwidth; no kernel of these stages is faster."""
+        return self.nbytes / self.bandwidth
+
+    def __str__(self) -> str:
+        kernels = f"{len(self.stages)} kernel" + ("s" if len(self.stages) != 1 else "")
+        lines = [
+            f"{self.function}: {kernels}, {_size(self.nbytes)} moved, at least {_time(self.limit)} "
+            f"at {self.bandwidth / 1e9:.1f} GB/s"
+        ]
+        for number, stage in enumerate(self.stages, 1):
+            lines.append(f"{number}. {stage.name}")
+            lines.append(f"   because {stage.reason}")
+            lines.append(f"   reads {_size(stage.bytes_read)}, writes {_size(stage.bytes_written)}")
+        for number, stage in enumerate(self.stages, 1):
+            lines += ["", f"# kernel {number}: {stage.name}", stage.source.rstrip()]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self).split("\n\n")[0]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{number}</td><td>{html.escape(stage.name)}<br><small>{html.escape(stage.reason)}</small></td>"
+            f"<td style='text-align:right'>{_size(stage.bytes_read)}</td>"
+            f"<td style='text-align:right'>{_size(stage.bytes_written)}</td>"
+            f"<td><details><summary>source</summary><pre>{html.escape(stage.source)}</pre></details></td></tr>"
+            for number, stage in enumerate(self.stages, 1)
+        )
+        head = html.escape(str(self).split("\n", 1)[0])
+        return (
+            f"<p><b>{head}</b></p><table><thead><tr><th></th><th>kernel</th><th>reads</th><th>writes</th><th></th></tr>"
+            f"</thead><tbody>{rows}</tbody></table>"
+        )
+
+
+def _describe(stage: plan.Stage, source: str) -> Stage:
+    read: dict[tuple[int, Layout], int] = {}
+    inside = {id(reduction.buffer) for reduction in stage.reductions} if stage.kind == "rows" else set()
+    for expr in [*(s.expr for s in stage.stores), *(r.expr for r in stage.reductions)]:
+        for leaf in plan.leaves(expr):
+            if isinstance(leaf, plan.Load | plan.GatherLoad) and id(leaf.buffer) not in inside:
+                read[id(leaf.buffer), leaf.layout] = _touched(leaf)
+    written = sum(prod(store.layout.shape) * store.buffer.dtype.itemsize for store in stage.stores)
+    for reduction in stage.reductions:
+        if id(reduction.buffer) in stage.stored:
+            written += prod(reduction.buffer.layout.shape) * reduction.buffer.dtype.itemsize
+    return Stage(_name(stage), stage.reason, sum(read.values()), written, source)
+
+
+def _touched(leaf: plan.Load | plan.GatherLoad) -> int:
+    """Bytes of different elements that a leaf reads (a gather: one for each point, at most the whole source)."""
+    strides = leaf.layout.strides
+    count = prod(n for n, s in zip(leaf.layout.shape, strides, strict=True) if s)
+    if isinstance(leaf, plan.GatherLoad):
+        count *= leaf.length
+    return min(count, prod(leaf.layout.shape)) * leaf.buffer.dtype.itemsize
+
+
+def _name(stage: plan.Stage) -> str:
+    shape = " × ".join(map(str, stage.shape)) or "one element"
+    names = [r.op if isinstance(r.op, str) else r.op.name for r in stage.reductions]
+    if stage.kind == "map":
+        return f"elementwise over {shape}"
+    over = "all axes" if len(stage.axes) == len(stage.shape) else f"axes {stage.axes}"
+    text = f"{', '.join(dict.fromkeys(names))} over {over} of {shape}"
+    return text if stage.kind == "reduce" else f"row by row: {text}, then elementwise"
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.3g} GB"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e6:.3g} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
