@@ -13,32 +13,32 @@ from pathlib import Path
 import numpy as np
 from harness import options, threads
 
-# Reads `nr` bytes and writes `nw`, 64 at a time and interleaved in proportion. Non-temporal stores: a cache line
-# that is overwritten whole need not be read first (Intel, "64 and IA-32 Optimization Reference Manual", 7.4.1).
+# Reads `nr` bytes and writes `nw`, by cache lines and interleaved in proportion. Non-temporal stores where there
+# are any: a line that is overwritten whole need not be read first.
 STREAM = r"""
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 typedef uint64_t line __attribute__((vector_size(64), aligned(64)));
 
 static uint64_t part(const char *r, size_t nr, char *w, size_t nw) {
     const size_t steps = 256;
+    const line *from = (const line *)r;
     line sum = {0};
     for (size_t s = 0; s < steps; s++) {
-        for (size_t i = nr / 64 * s / steps; i < nr / 64 * (s + 1) / steps; i++) sum += ((const line *)r)[i];
-        line value = {s};
+        for (size_t i = nr / 64 * s / steps; i < nr / 64 * (s + 1) / steps; i++) sum += from[i];
         for (size_t i = nw / 64 * s / steps; i < nw / 64 * (s + 1) / steps; i++) {
-#if defined(__has_builtin) && !defined(__GNUC_STDC_INLINE__)
-            __builtin_nontemporal_store(value, (line *)w + i);
-#elif defined(__SSE2__)
-            for (int k = 0; k < 8; k++) __builtin_ia32_movnti64((long long *)(w + 64 * i) + k, value[k]);
+#ifdef __SSE2__
+            for (int k = 0; k < 4; k++) _mm_stream_si128((__m128i *)w + 4 * i + k, _mm_set1_epi64x(s));
 #else
-            ((line *)w)[i] = value;
+            ((line *)w)[i] = (line){s, s, s, s, s, s, s, s};
 #endif
         }
     }
 #ifdef __SSE2__
-    __builtin_ia32_sfence();
+    _mm_sfence();
 #endif
     return sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
 }

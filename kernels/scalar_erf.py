@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scalar_exp import exp_sum_f8, upper
-from .scalar_float import copysign_f8
+from .scalar_exp import exp_sum_f8
+from .scalar_float import copysign_f8, upper
 
 TWO_OVER_SQRT_PI = np.float64(1.1283791670955126)
 

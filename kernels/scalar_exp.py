@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scalar_float import INF, NAN, bits_f8, copysign_f8, from_bits_f8, scale_f8
+from .scalar_float import INF, NAN, bits_f8, copysign_f8, from_bits_f8, product_error, scale_f8
 
 LN2 = np.float64(0.6931471805599453)
 LN2_HI = np.float64(0.6931471803691238)  # 32 bits, so that a product with an exponent is exact
@@ -261,20 +261,6 @@ def cbrt_f8(x):
     q = q + q * ((m / (q * q) - q) / (2.0 * q + m / (q * q)))
     value = scale_f8(q, k)
     return copysign_f8(value, x) if (a < INF) & (x != 0.0) else x
-
-
-def upper(x):
-    """x without its 27 low bits: products of two such, or of one with what is left, are exact."""
-    return from_bits_f8(bits_f8(x) & np.int64(-0x8000000))
-
-
-def product_error(a, b, product):
-    """a * b - product, exactly but for the last bit (Dekker 1971)."""
-    ah = upper(a)
-    bh = upper(b)
-    al = a - ah
-    bl = b - bh
-    return ((ah * bh - product) + ah * bl + al * bh) + al * bl
 
 
 def log2_double(x):

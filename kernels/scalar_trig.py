@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scalar_exp import ROUND_F8, ROUND_F8_BITS, product_error
-from .scalar_float import INF, NAN, bits_f8, copysign_f8
+from .scalar_exp import ROUND_F8, ROUND_F8_BITS
+from .scalar_float import INF, NAN, bits_f8, copysign_f8, product_error
 
 PIO2 = np.float64(1.5707963267948966)
 PIO2_TAIL = np.float64(6.123233995736766e-17)

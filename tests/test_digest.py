@@ -45,7 +45,8 @@ def test_the_place_in_memory_does_not_count(dtype: str, shape: tuple[int, ...]) 
 def test_what_counts() -> None:
     a = np.arange(6, dtype=np.int32)
     different = [
-        a, a.reshape(2, 3), a.reshape(3, 2), a.astype("u4"), a.astype("i8"), a[::-1], a[:5], a.astype("f4"), a.view("u1"),
+        a, a.reshape(2, 3), a.reshape(3, 2), a.astype("u4"), a.astype("i8"), a[::-1], a[:5], a.astype("f4"),
+        a.view("u1"),
         np.array(0.0), np.array(-0.0), np.array([0.0]), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros(0),
     ]  # fmt: skip
     assert len({digest(each) for each in different}) == len(different)
@@ -108,7 +109,7 @@ def test_gpu_arrays_are_fetched() -> None:
 
 @pytest.mark.parametrize("wrong", [np.array([object()]), [{}, None], np.zeros(2, "g"), np.zeros(2, [("a", object)])])
 def test_undefined_bytes_are_refused(wrong: Any) -> None:
-    with pytest.raises(DTypeError, match="got an array of dtype .*; expected numbers.*astype"):
+    with pytest.raises(DTypeError, match=r"got an array of dtype .*; expected numbers.*astype"):
         digest(wrong)
 
 

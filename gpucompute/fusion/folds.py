@@ -86,9 +86,8 @@ def fold_for(reduction: Reduction) -> Fold:
         case "max" | "any":
             return Fold("max", *one, plain, plain, plain, "larger", exact=whole)
         case "argmin" | "argmax":
-            precedes = "less" if op == "argmin" else "greater"
-            names = ("arg_tile", "arg_join", "arg_value")
-            return Fold(op, *names, plain, plain, plain, precedes, fields=2, exact=True)
+            combine = "smaller" if op == "argmin" else "larger"
+            return Fold(op, "arg_tile", "arg_join", "arg_value", plain, plain, plain, combine, fields=2, exact=True)
         case "m2" if whole:
             acc = _INT32 if plain.itemsize == 1 else _INT64
             names = ("squares_tile", "squares_join", "squares_value")

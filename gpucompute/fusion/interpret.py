@@ -14,8 +14,10 @@ import numpy as np
 
 from .. import ops
 from ..errors import OutOfRangeError
-from . import ir, tree, user
+from . import ir, tree
+from .scalar_source import compiled
 from .trace import Trace
+from .user import reduce_elements
 
 Array = np.ndarray[Any, Any]
 HALF = np.dtype(np.float16)
@@ -80,7 +82,7 @@ def _map(node: ir.Map, args: list[Array]) -> Array:
     result = np.empty(node.shape, node.dtype)
     convert = node.dtype.type
     if isinstance(node.op, ir.UserFunction):
-        function = user.compiled(node.op.function)
+        function = compiled(node.op.function)
     else:
         plain = ops.scalar_namespace()
         if node.op == "cast":
@@ -144,6 +146,6 @@ def _reduce(node: ir.Reduce, array: Array) -> Any:
     if isinstance(node.op, ir.UserReduction):
         result = np.empty(node.shape, node.dtype)
         for position in np.ndindex(node.shape):
-            result[position] = user.reduce_elements(node.op, rows[:, *position])
+            result[position] = reduce_elements(node.op, rows[:, *position])
         return result
     return tree.reduce_rows(node.op, rows)

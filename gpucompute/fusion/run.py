@@ -192,7 +192,7 @@ def fuse(
         Takes arrays and Python or NumPy scalars, returns an array, or a tuple, list or dict of arrays.
     precision : {"exact", "fast"}
         "exact" gives the same bits on every machine and for any number of threads. "fast" lets the compiler contract
-        multiplications and additions and reorder sums.
+        multiplications with additions and divide by multiplying with reciprocals.
     static_argnames : str or collection of str
         Parameters whose values the function needs while it runs (an axis, a flag). Strings, None, slices and dtypes
         are static anyway; each new value is traced anew.

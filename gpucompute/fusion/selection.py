@@ -32,7 +32,7 @@ class Selected(np.lib.mixins.NDArrayOperatorsMixin):
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, x: Traced, mask: ir.Node) -> None:
-        self._full = x._tracer.wrap(x._node)  # as it is now
+        self._full = x._tracer.wrap(x._node, owner="local")  # as it is now
         self._mask = mask
         self._spread = spread_mask(x._tracer, mask, x.shape)
         self._line = user_line()
@@ -51,7 +51,8 @@ class Selected(np.lib.mixins.NDArrayOperatorsMixin):
         return self._full
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or any(kwargs.get(name) is not None for name in ("out", "where")):
+        target = kwargs.pop("out", (None,))[0]
+        if method != "__call__" or (target is not None and target is not self) or kwargs.get("where") is not None:
             return self._refuse(f"np.{ufunc.__name__}.{method}")
         values = []
         for value in inputs:
@@ -61,7 +62,10 @@ class Selected(np.lib.mixins.NDArrayOperatorsMixin):
                 values.append(value)
             else:
                 return self._refuse("an operation of x[mask] with an array of another length")
-        return Selected(self._full.__array_ufunc__(ufunc, "__call__", *values, **kwargs), self._mask)
+        if target is self:  # x[mask] is a copy, so `x[mask] *= 2` assigns it to x afterwards
+            HANDLERS[np.copyto](self._full, ufunc(*values, **kwargs))
+            return self
+        return Selected(ufunc(*values, **kwargs), self._mask)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

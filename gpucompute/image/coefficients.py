@@ -17,7 +17,7 @@ from ..errors import OptionError
 
 ONE = 1 << 22  # of the fixed-point coefficients: 32 less 8 of the pixel and 2 for sums beyond 1 and below 0
 UNROLLED = 6  # tap counts that the kernels have loops for; longer filters are padded to a multiple of STEP
-STEP = 8
+STEP = 4
 
 Floats = NDArray[np.float64]
 Filter = tuple[float, Callable[[Floats], Floats]]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 # Functions of one expression in kernels/cpu/reduce.py.
 SMALL = {"add", "multiply", "larger", "smaller", "greater", "less", "fold_value", "m2_value", "arg_value"}
-# What precision="fast" allows; NaN and infinities keep their meaning.
-FAST = {"contract", "reassoc", "arcp", "nsz", "afn"}
+# What precision="fast" allows. Reassociation would undo the sums of a large constant by which polynomials round.
+FAST = {"contract", "arcp"}
 
 
 def compile_kernel(kernel: Kernel, fast: bool) -> tuple[str, bytes, Any]:
@@ -99,13 +99,12 @@ def _fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
         "ROWS": reduce.ROWS,
         "SLOT": reduce.SLOT,
     }
-    if fold.combine in ("greater", "less"):
-        scope["precedes"] = _rebuild(getattr(reduce, fold.combine), scope, fast)
-        scope["better"] = _rebuild(reduce.better, scope, fast)
-    else:
-        scope["combine"] = _rebuild(getattr(reduce, fold.combine), scope, fast)
-        for helper in (reduce.halve, reduce.square, reduce.fold_tile):
-            scope[helper.__name__] = _rebuild(helper, scope, fast)
+    scope["combine"] = _rebuild(getattr(reduce, fold.combine), scope, fast)
+    precedes = {"larger": reduce.greater, "smaller": reduce.less}.get(fold.combine)
+    if precedes is not None:
+        scope["precedes"] = _rebuild(precedes, scope, fast)
+    for helper in (reduce.better, reduce.same, reduce.halve, reduce.square, reduce.fold_tile, reduce.any_order_tile):
+        scope[helper.__name__] = _rebuild(helper, scope, fast)
     return {part: _rebuild(getattr(reduce, getattr(fold, part)), scope, fast) for part in ("tile", "join", "value")}
 
 

@@ -15,8 +15,8 @@ Processes cannot see each other, so there the default n speaks for fairness. The
    these run one worker for each core;
 5. the cores that the process may use: affinity, and the CPU quota of its container.
 
-numba's own ``parallel=True`` is not used: it takes seconds to compile, its default thread layer must not be
-entered by two threads at once, and none of them survives a fork.
+numba's own ``parallel=True`` is not used: it takes seconds to compile, and its default thread layer must not be
+entered by two threads at once; the one that is safe then and after a fork, TBB, is a further dependency.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..config import integer
 from ..errors import OptionError
@@ -335,12 +335,12 @@ def compile(function: Function) -> Function:
     import numba
 
     try:
-        compiled = numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+        compiled: Any = numba.njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # "cannot cache function ...: no locator available"
         compiled = numba.njit(nogil=True, error_model="numpy")(function)
     if hasattr(compiled, "_cache"):
         _forgive_disk(compiled._cache)
-    return compiled  # type: ignore[return-value]
+    return cast(Function, compiled)
 
 
 def _forgive_disk(cache: Any) -> None:

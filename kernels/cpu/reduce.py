@@ -257,18 +257,28 @@ def less(a, b):
 
 
 def arg_tile(buffer, count, columns, first, acc, state):
+    """Find the best value of each column first, then where it stands first: two walks that vectorise."""
+    any_order_tile(buffer, count, columns, first, acc, state)
     x = BUFFER(buffer)
-    a = STATE(state)
+    best = STATE(state)
     index = INT64(state + columns * SLOT)
-    for j in range(columns):
-        a[j] = STATE_T(x[j])
-        index[j] = first
-    for k in range(1, count):
+    if columns == 1:
+        place = count
+        for k in range(count):
+            place = min(place, k if same(x[k], best[0]) else count)
+        index[0] = first + place
+    else:
         for j in range(columns):
-            v = STATE_T(x[k * columns + j])
-            if better(a[j], index[j], v, first + k):
-                a[j] = v
-                index[j] = first + k
+            index[j] = first + count
+        for k in range(count):
+            for j in range(columns):
+                here = first + k if same(x[k * columns + j], best[j]) else first + count
+                index[j] = min(index[j], here)
+
+
+def same(a, b):
+    """Whether two values are equal, or both NaN."""
+    return (a == b) | ((a != a) & (b != b))
 
 
 def arg_join(left, left_count, right, right_count, columns):

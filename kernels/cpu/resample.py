@@ -9,8 +9,8 @@ How the byte passes reach the vector units through plain loops:
 - A pixel of C <= 4 channels is read as one word. A block of `LANES` rows is laid out column by column in `block`,
   so that the taps of an output pixel are `LANES` neighbouring words, weighted with the same coefficient.
 - The number of taps and of channels must be constants, else the accumulators live in memory. Both are handed
-  around as tuples of that length, whose length is part of their type. `TAPS` is the longest such tuple; longer
-  filters run in steps of `TAPS`, with their sums in memory between the steps.
+  around as tuples of that length, whose length is part of their type. Filters of more than 6 taps run in steps
+  of `STEP` taps, with their sums in memory between the steps.
 - The sums stay in int32, as Pillow's do: 255 times the largest sum of |coefficients| is below 2**31.
 """
 
@@ -22,7 +22,7 @@ from numba.extending import register_jitable
 from numpy import float32, float64, int32, uint8, uint32
 
 LANES = 16
-TAPS = 8
+STEP = 4
 BITS = 22
 HALF = 1 << (BITS - 1)
 
@@ -46,25 +46,28 @@ def weigh_columns(block: Array, first: int, lo: Array, k: Array, packed: Array, 
 
 
 @register_jitable
-def weigh_many_columns(block: Array, first: int, lo: Array, k: Array, packed: Array, sums: Array) -> None:
-    # as weigh_columns for k: (w, a multiple of TAPS); sums: (C, LANES) int32, scratch
+def weigh_many_columns(
+    block: Array, first: int, lo: Array, k: Array, packed: Array, sums: Array, channels: Any
+) -> None:
+    # as weigh_columns for k: (w, a multiple of STEP); sums: (C, LANES) int32, scratch
     for x in range(lo.shape[0]):
-        for r in range(LANES):
-            packed[x, r] = 0
-        for c in range(sums.shape[0]):  # not len(channels): unrolling these long loops doubles the compile time
-            shift = uint32(8 * c)
+        for c in range(len(channels)):
             for r in range(LANES):
                 sums[c, r] = HALF
-            for step in range(0, k.shape[1], TAPS):
-                column = lo[x] - first + step
-                for r in range(LANES):
+        for step in range(0, k.shape[1], STEP):
+            column = lo[x] - first + step
+            for r in range(LANES):
+                for c in range(len(channels)):
                     total = sums[c, r]
-                    for j in range(TAPS):
-                        value = int32((block[column + j, r] >> shift) & uint32(255))
+                    for j in range(STEP):
+                        value = int32((block[column + j, r] >> uint32(8 * c)) & uint32(255))
                         total = int32(total + value * k[x, step + j])
                     sums[c, r] = total
-            for r in range(LANES):
-                packed[x, r] |= uint32(min(max(sums[c, r] >> BITS, 0), 255)) << shift
+        for r in range(LANES):
+            word = uint32(0)
+            for c in range(len(channels)):
+                word |= uint32(min(max(sums[c, r] >> BITS, 0), 255)) << uint32(8 * c)
+            packed[x, r] = word
 
 
 def horizontal(
@@ -75,7 +78,7 @@ def horizontal(
 
     image: (H, W, C) uint8; words: (H, W or W - 1), the pixels as words of at least C bytes (the last column's may
     reach beyond the image); [x0, x1): the columns that lo: (w,), k: (w, taps) int32 use
-    -> rows: (h, w) words of C bytes, row 0 is `first_row`; whole blocks are written, so h is a multiple of LANES.
+    -> rows: (h, w) words of C bytes, row 0 is `first_row`.
     block: (x1 - x0 + taps, LANES), packed: (w, LANES) uint32, sums: (C, LANES) int32: scratch.
     Coefficients that pad a row of k are 0, and what they weigh may be anything.
     """
@@ -112,7 +115,7 @@ def horizontal(
         elif taps == 6:
             weigh_columns(block, x0, lo, k, packed, (0, 0, 0, 0, 0, 0), channels)
         else:
-            weigh_many_columns(block, x0, lo, k, packed, sums)
+            weigh_many_columns(block, x0, lo, k, packed, sums, channels)
         target = rows[top - first_row : top - first_row + height]
         for r in range(height):
             for x in range(lo.shape[0]):
@@ -131,13 +134,13 @@ def weigh_rows(rows: Array, first: int, k: Array, line: Array, taps: Any) -> Non
 
 @register_jitable
 def weigh_many_rows(rows: Array, first: int, k: Array, line: Array, sums: Array) -> None:
-    # as weigh_rows for k: (a multiple of TAPS,); sums: (n,) int32, scratch
+    # as weigh_rows for k: (a multiple of STEP,); sums: (n,) int32, scratch
     for i in range(line.shape[0]):
         sums[i] = HALF
-    for step in range(0, k.shape[0], TAPS):
+    for step in range(0, k.shape[0], STEP):
         for i in range(line.shape[0]):
             total = sums[i]
-            for j in range(TAPS):
+            for j in range(STEP):
                 total = int32(total + int32(rows[first + step + j, i]) * k[step + j])
             sums[i] = total
     for i in range(line.shape[0]):

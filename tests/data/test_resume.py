@@ -151,7 +151,9 @@ def test_a_chunk_that_was_lost_is_written_again(
     with pytest.raises(OSError, match="Input/output"):
         preprocess(tree, out, SMALL)
     monkeypatch.undo()
-    (out.with_name("out.zarr.partial") / "zarr/images/c/2/0/0/0").write_bytes(b"cut by a power failure")
+    chunks = out.with_name("out.zarr.partial") / "zarr/images/c"
+    (chunks / "2/0/0/0").write_bytes(b"cut by a power failure")
+    (chunks / "4/0/0/0.0123abcd.partial").write_bytes(b"half of what zarr was writing under another name")
     assert preprocess(tree, out, SMALL).new > 63 - 4 * 8
     assert digests(out) == digests(whole)
 

@@ -177,7 +177,7 @@ def test_a_new_size_compiles_nothing():
 def test_bits_the_kernels_and_the_tables_agree_on():
     from gpucompute.kernels.cpu import resample
 
-    assert coefficients.STEP == resample.TAPS
+    assert coefficients.STEP == resample.STEP
     assert coefficients.ONE == 1 << resample.BITS
 
 

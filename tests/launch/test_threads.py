@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -117,10 +118,8 @@ def test_short_work_wakes_nobody(seconds: float, wakes: bool, monkeypatch: pytes
     def body(lo: int, hi: int) -> None:
         clock.now += seconds * (hi - lo) / 100_000
 
-    try:
+    with contextlib.suppress(AttributeError):
         cpu.parallel_for(body, 100_000)
-    except AttributeError:
-        pass
     assert bool(asked) == wakes
 
 
@@ -189,10 +188,8 @@ def test_nothing_of_a_call_is_kept() -> None:
             if fail and lo > 10:
                 raise ValueError(data)
 
-        try:
+        with contextlib.suppress(ValueError):
             cpu.parallel_for(body, 60)
-        except ValueError:
-            pass
         return weakref.ref(data)
 
     gc.disable()
@@ -250,8 +247,9 @@ def test_helpers_leave_when_callers_come_and_return_when_they_go(monkeypatch: py
     def long_body(lo: int, hi: int) -> None:
         when = "after" if gone.is_set() else "during" if come.is_set() else "before"
         pieces.append((when, threading.get_ident() == first))
-        if not come.is_set() and pieces.count(("before", False)) > 5:
-            other.start()
+        if pieces.count(("before", False)) > 5:
+            with contextlib.suppress(RuntimeError):  # both threads may come here: it starts once
+                other.start()
             come.wait(20)
         if pieces.count(("during", True)) > 20:
             long_over.set()
@@ -307,25 +305,27 @@ def test_interruption_is_prompt_and_leaves_all_usable(threads: int) -> None:
 import os, signal, threading, time
 from gpucompute.launch import cpu
 cpu.set_threads({threads})
-running, done = [0], []
+running, done, lock = [0], [], threading.Lock()
 def body(lo, hi):
-    running[0] += 1
-    time.sleep(0.01 * (hi - lo)) if threading.current_thread() is not threading.main_thread() else spin(0.01 * (hi - lo))
-    running[0] -= 1
+    seconds = 0.001 * (hi - lo)
+    if threading.current_thread() is threading.main_thread():
+        return spin(seconds)
+    with lock: running[0] += 1
+    time.sleep(seconds)
+    with lock: running[0] -= 1
     done.append(hi - lo)
 def spin(seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end: pass
-for _ in range(5):
-    done.clear(); running[0] = 0
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+for _ in range(4):
+    done.clear()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
-        cpu.parallel_for(body, 100_000)
+        cpu.parallel_for(body, 10_000)
         raise SystemExit("not interrupted")
     except KeyboardInterrupt:
-        running[0] -= 1  # the piece that the interruption ended
-        assert running[0] == 0, running
-        assert sum(done) < 500, done
+        assert running[0] == 0, running  # the helper has finished its piece
+        assert sum(done) < 5000, done
     out = []
     cpu.parallel_for(lambda lo, hi: (time.sleep(0.002), out.append(threading.get_ident())), 20)
     assert len(set(out)) == {threads}, out
@@ -536,7 +536,7 @@ def test_compile() -> None:
 def test_compile_without_a_place_for_the_cache() -> None:
     pytest.importorskip("numba")
     scope: dict[str, Any] = {}
-    exec("def add(x, y):\n    return x + y", scope)  # noqa: S102 (a function without a file)
+    exec("def add(x, y):\n    return x + y", scope)  # a function without a file
     assert cpu.compile(scope["add"])(1, 2) == 3
 
 
