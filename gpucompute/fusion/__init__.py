@@ -2,6 +2,6 @@
 
 from .explain import Explanation
 from .run import Fused, fuse
-#from .user import reduction, vectorize
+from .user import reduction, vectorize
 
 __all__ = ["Explanation", "Fused", "fuse", "reduction", "vectorize"]

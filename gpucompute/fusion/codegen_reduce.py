@@ -19,7 +19,6 @@ TILE = 256  # elements in a tile of a reduction, part of the definition of its r
 EXACT_TILE = 1024  # the same where the order cannot change the result: fewer tiles to join
 BLOCK = 16384  # elements of a reduction that one work item folds; a power of two times the tiles
 COLUMNS = 256  # columns folded side by side: a tile of float32 then takes 256 KiB, half of a small second cache
-LANES = 128  # rows of lanes that a fold may use for each field
 COSTLY = 10  # operations from which on a value is kept rather than computed again
 LEVELS = 44  # open nodes of the tree in one row: 2**44 tiles are more than any memory holds
 
@@ -138,7 +137,7 @@ class ReduceSource(Operands):
             self.phase_folds.append(name)
             self.state_at.append(state)
             state += fold.fields * self.width * 8
-            lanes = max(lanes, fold.fields * LANES * self.width * 8)
+            lanes = max(lanes, fold.fields * fold.rows * self.width * 8)
             key = id(fold.operand(reduction))
             if key not in self.buffer_at:
                 self.buffer_at[key] = at
@@ -343,8 +342,9 @@ class ReduceSource(Operands):
         """Print the writing of a row's elements."""
         w = self.w
         targets = [self._target(store, slots) for store in phase.stores]
+        others = [target for target in self.readable if target[0] not in phase.stores]
         w.add("r = 0", f"count = {n}")
-        with _Segment(self, accesses, [store.expr for store in phase.stores], slots, False, targets + self.readable):
+        with _Segment(self, accesses, [store.expr for store in phase.stores], slots, False, targets + others):
             emitter = self._emitter("i", accesses)
             for store, target in targets:
                 value = writing(emitter.value(store.expr), store.buffer.dtype)

@@ -124,7 +124,7 @@ def _name(stage: plan.Stage) -> str:
         return f"elementwise over {shape}"
     over = "all axes" if len(stage.axes) == len(stage.shape) else f"axes {stage.axes}"
     text = f"{', '.join(dict.fromkeys(names))} over {over} of {shape}"
-    return text if stage.kind == "reduce" else f"row by row: {text}, then elementwise"
+    return text if stage.kind == "reduce" else f"row by row: {text}" + (", then elementwise" if stage.stores else "")
 
 
 def _size(nbytes: float) -> str:

@@ -20,6 +20,7 @@ class Fold:
 
     name : prefix in the source; tile, join, value : functions of `kernels/cpu/reduce.py`; buffer_dtype, acc_dtype,
     state_dtype : elements, lanes, states; combine : the function that joins two values; fields : slots of a state;
+    rows : rows of lanes that a tile may use for each field;
     exact : the order cannot matter;
     uncast : the operand is the integer below the cast to 64 bits.
     """
@@ -33,6 +34,7 @@ class Fold:
     state_dtype: DType
     combine: str
     fields: int = 1
+    rows: int = 128
     exact: bool = False
     uncast: bool = False
     user: ir.UserReduction | None = None
@@ -67,8 +69,8 @@ def fold_for(reduction: Reduction) -> Fold:
     if isinstance(op, ir.UserReduction):
         dtype = op.state_dtypes[0]
         return Fold(
-            "user", "user_tile", "user_join", "user_value", _memory(expr.dtype), dtype, dtype, "",
-            fields=len(op.state_dtypes), user=op,
+            "user", "tile", "join", "value", _memory(expr.dtype), dtype, dtype, "",
+            fields=len(op.state_dtypes), rows=256, user=op,
         )  # fmt: skip
     plain = _memory(expr.dtype)
     whole = plain.kind in "iu"

@@ -377,8 +377,9 @@ def _join_rows(stages: list[Stage]) -> list[Stage]:
             later = [buffer for other in result[index + 1 :] for buffer in _written(other)]
             if _can_follow(first, stage, later):
                 first.phases.append(stage.phases[0])
-                first.kind = "rows"
-                first.reason = f"{first.reason}; then read row by row"
+                if first.kind != "rows":
+                    first.kind = "rows"
+                    first.reason += "; each row is finished while it is in the cache"
                 break
         else:
             result.append(stage)

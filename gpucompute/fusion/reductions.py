@@ -27,7 +27,10 @@ class Reduction:
         self.node = tracer.node(a)
         shape = self.node.shape
         axis = static(axis, "axis")
-        axes = range(len(shape)) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, len(shape), "axis")
+        if axis is None or (not shape and axis in (0, -1)):  # NumPy lets a scalar be reduced along one axis
+            axes: Any = range(len(shape))
+        else:
+            axes = np.lib.array_utils.normalize_axis_tuple(axis, len(shape), "axis")
         self.axes = tuple(sorted(axes))
         self.count = product(shape[axis] for axis in self.axes)
         self.result_shape = tuple(n for axis, n in enumerate(shape) if axis not in self.axes)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..kernels import scalar
 from ..kernels.cpu import gather, reduce
+from . import user_fold
 
 if TYPE_CHECKING:
     from ..fusion.codegen import Kernel
@@ -85,6 +86,8 @@ def _common(fast: bool) -> dict[str, Any]:
 def _fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
     """The three functions of a fold, compiled for its types."""
     common = _common(fast)
+    if fold.user is not None:
+        return _user_fold_functions(fold, fast)
     scope: dict[str, Any] = {
         "BUFFER": common[f"ptr_{fold.buffer_dtype.name}"],
         "ACC": common[f"ptr_{fold.acc_dtype.name}"],
@@ -106,6 +109,16 @@ def _fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
     for helper in (reduce.better, reduce.same, reduce.halve, reduce.square, reduce.fold_tile, reduce.any_order_tile):
         scope[helper.__name__] = _rebuild(helper, scope, fast)
     return {part: _rebuild(getattr(reduce, getattr(fold, part)), scope, fast) for part in ("tile", "join", "value")}
+
+
+def _user_fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
+    op = fold.user
+    assert op is not None
+    scope = {**_common(fast), "map_": _decorate(op.map.function, fast), "combine": _decorate(op.combine.function, fast)}
+    if op.finalize is not None:
+        scope["finalize"] = _decorate(op.finalize.function, fast)
+    exec(compile(user_fold.source(op, fold.buffer_dtype), "<gpucompute reduction>", "exec"), scope)
+    return {part: _decorate(scope[part], fast) for part in ("tile", "join", "value")}
 
 
 def _rebuild(function: Callable[..., Any], scope: dict[str, Any], fast: bool) -> Any:

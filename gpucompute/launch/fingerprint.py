@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import types
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +31,7 @@ def _describe(value: Any, parts: list[str], seen: set[int]) -> bool:
         return all(_describe(item, parts, seen) for item in value)
     elif isinstance(value, types.ModuleType):
         parts.append(f"module {value.__name__}")
-    elif isinstance(value, types.BuiltinFunctionType | type) or getattr(builtins, getattr(value, "__name__", ""), None) is value:
+    elif isinstance(value, types.BuiltinFunctionType | type):
         parts.append(f"{value.__module__}.{value.__qualname__}")
     elif isinstance(value, types.FunctionType):
         if id(value) in seen:
@@ -49,7 +48,7 @@ def _describe(value: Any, parts: list[str], seen: set[int]) -> bool:
 
 def _describe_function(function: types.FunctionType, parts: list[str], seen: set[int]) -> bool:
     code = function.__code__
-    parts.append(f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_argcount}")
+    parts.append(f"{function.__qualname__} {code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_argcount}")
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             parts.append(constant.co_code.hex() + repr(constant.co_consts))

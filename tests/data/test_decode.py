@@ -160,6 +160,12 @@ def test_bad_files_have_reasons_that_do_not_change(name: str) -> None:
     assert texts[0] == texts[1] and "0x" not in texts[0] and "\n" not in texts[0]
 
 
+def test_reasons_hold_no_addresses() -> None:
+    error = OSError("cannot read <_io.BytesIO object at 0x7f00aa> further\nmore")
+    assert decode._reason(error) == "cannot be decoded: cannot read further"
+    assert decode._reason(EOFError()) == "cannot be decoded: EOFError"
+
+
 def test_damage_anywhere_never_raises_anything_else() -> None:
     rng = np.random.default_rng(0)
     exif = Image.Exif()

@@ -21,7 +21,7 @@ from gpucompute.data.store import Store
 
 module = sys.modules["gpucompute.data.preprocess"]
 
-# (owner, function, number of the call, before or after it): where the process is killed
+# where the process is killed: (owner, function, number of the call or end of its last argument, before or after it)
 POINTS = [
     ("Path", "mkdir", 0, "after"),  # an OUT.partial with nothing in it
     ("Store", "create", 0, "after"),  # before run.json
@@ -36,9 +36,10 @@ POINTS = [
     ("Array", "resize", 0, "after"),
     ("Group", "create_array", 2, "after"),  # `images` was the first; among the columns
     ("zarr", "consolidate_metadata", 0, "after"),
-    ("os", "replace", 2, "before"),  # the ledger is written, not in its place (0: the list, 1: run.json)
-    ("os", "replace", 2, "after"),  # between ledger and Zarr
-    ("os", "replace", 3, "after"),  # all but the cleaning up
+    ("os", "replace", "run.json", "before"),
+    ("os", "replace", "out.zarr.ledger.jsonl", "before"),  # the ledger is written, but not in its place
+    ("os", "replace", "out.zarr.ledger.jsonl", "after"),  # between ledger and Zarr
+    ("os", "replace", "out.zarr", "after"),  # all but the cleaning up
 ]
 
 KILLER = """
@@ -60,15 +61,15 @@ def die():
 def arm(owner, name, nth, when):
     original, calls = getattr(owner, name), iter(range(10**9))
     def armed(*args, **kwargs):
-        number = next(calls)
-        if number == nth and when == "before":
+        hit = next(calls) == nth if isinstance(nth, int) else str(args[-1]).endswith(nth)
+        if hit and when == "before":
             die()
-        if number == nth and when == "torn":
+        if hit and when == "torn":
             args[0]._file.write(b'{{"next": 40, "ro')
             args[0]._file.flush()
             die()
         result = original(*args, **kwargs)
-        if number == nth:
+        if hit:
             die()
         return result
     setattr(owner, name, armed)
@@ -190,7 +191,8 @@ def test_unfinished_with_other_settings_or_files(
     with pytest.raises(SourceError, match="when other files, or files of other sizes"):
         preprocess(tree, out, SMALL)
     (tree / "a/new.jpg").unlink()
-    assert preprocess(tree, out, SMALL).new < 34
+    other = Settings(resize=24, crop=(16, 16), batch_size=4)
+    assert preprocess(tree, tmp_path / "other.zarr", other).new == preprocess(tree, out, other, overwrite=True).new
 
 
 def test_overwrite_replaces_and_can_itself_be_interrupted(
