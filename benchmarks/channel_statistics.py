@@ -99,23 +99,23 @@ def _(cv2):
 
 @case.add("torch.compile by pieces", PEER, needs="torch")
 def _(torch):
-    @torch.compile
     def part(rows):
         values = rows.to(torch.float32)
         least, most = rows.amin(0), rows.amax(0)
         sums = values.sum(0), (values * values).sum(0)
         return *(x.view(-1, 3).sum(0) for x in sums), least.view(-1, 3).amin(0), most.view(-1, 3).amax(0)
 
-    given = torch.from_numpy(images).view(COUNT, -1, 3 * 448)
+    pieces = [x.reshape(-1, 3 * 448) for x in torch.from_numpy(images).split(PIECE)]
+    compiled = torch.compile(part, dynamic=False)
 
     def call():
         totals, squares = torch.zeros(2, 3, dtype=torch.float64)
         least, most = torch.full((3,), 255, dtype=torch.uint8), torch.zeros(3, dtype=torch.uint8)
-        for start in range(0, COUNT - COUNT % PIECE, PIECE):
-            t, s, lo, hi = part(given[start : start + PIECE].view(-1, 3 * 448))
-            totals, squares = totals + t, squares + s
-            least, most = torch.minimum(least, lo), torch.maximum(most, hi)
-        return (*finish((COUNT - COUNT % PIECE) * 224 * 224, totals, squares), least, most)
+        for rows in pieces:
+            total, square, low, high = compiled(rows)
+            totals, squares = totals + total, squares + square
+            least, most = torch.minimum(least, low), torch.maximum(most, high)
+        return (*finish(images.size // 3, totals, squares), least, most)
 
     return call
 

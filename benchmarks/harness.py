@@ -53,7 +53,6 @@ import numpy as np
 PAUSE = 0.05  # seconds; libgomp's threads spin for about 20 ms after their work, and would take a core from others
 TURN = 0.1  # seconds that a contender's timed calls in one round should take together
 CALLS = 20  # calls in a turn at most
-SELF_TIMED = 3  # turns of one call, in a contender that times itself: it starts processes
 OURS, PEER, HAND, PART, LIMIT = "ours", "peer", "by hand", "part", "limit"
 
 Builder = Callable[..., Any]
@@ -184,19 +183,19 @@ def _time(case: Case) -> Result:
         try:
             calls[row.name] = _ready(case, row, result)
             result.groups[row.name] = row.group
-        except ImportError as error:
-            result.missing[row.name] = f"missing: {error.name or error}"
-        except WrongResult as error:
-            result.missing[row.name] = f"wrong: {error}"
-        except Exception as error:  # a peer that fails must not take the others with it
-            result.missing[row.name] = f"failed: {type(error).__name__}: {str(error)[:100]}"
-        if row.group == OURS and row.name in result.missing:
-            print(f"{row.name}: {result.missing[row.name]}", file=sys.stderr)
+        except Exception as error:
+            result.missing[row.name] = _why(error)
     names = list(calls)
     for turn in range(options.rounds):
         for index in range(len(names)):
             name = names[(index + turn) % len(names)]
-            result.times.setdefault(name, []).append(_turn(calls[name]))
+            if name in result.missing:
+                continue
+            try:
+                result.times.setdefault(name, []).append(_turn(calls[name]))
+            except Exception as error:
+                result.missing[name] = _why(error)
+                result.times.pop(name)
     result.targets = [told for target in case.targets if (told := _judge(result, target)) is not None]
     return result
 
@@ -216,13 +215,22 @@ def _ready(case: Case, row: Row, result: Result) -> Call:
     return call
 
 
+def _why(error: Exception) -> str:
+    """Say why a contender is not in the table: one that fails must not take the others with it."""
+    if isinstance(error, ImportError):
+        return f"missing: {error.name or error}"
+    if isinstance(error, WrongResult):
+        return f"wrong: {error}"
+    return f"failed: {type(error).__name__}: {str(error)[-200:]}".replace("\n", " ")
+
+
 def _turn(call: Call) -> float:
     """Return the median of the calls of one turn."""
     gc.collect()
     sleep(PAUSE)
     first = _one(call)
-    if isinstance(first, Seconds):
-        return statistics.median([first, *(_one(call) for _ in range(SELF_TIMED - 1))])
+    if isinstance(first, Seconds):  # it starts a process; there is nothing to warm up in this one
+        return first
     count = max(1, min(CALLS, int(TURN / max(first, 1e-9))))
     return statistics.median(_one(call) for _ in range(count))
 
@@ -249,8 +257,9 @@ def _judge(result: Result, target: Target) -> tuple[str, bool] | None:
     than = [name for name in result.times if name.startswith(target.than)]
     if not ours or not than:
         return None
-    ratio = result.median(ours[0]) / min(map(result.median, than))
-    text = f"{ours[0]}: {ratio:.2f} x {' and '.join(than)}; should be at most {target.ratio:g}"
+    best = min(than, key=result.median)
+    ratio = result.median(ours[0]) / result.median(best)
+    text = f"{ours[0]}: {ratio:.2f} × {best}; at most {target.ratio:g} is claimed"
     return text, ratio <= target.ratio
 
 

@@ -162,10 +162,8 @@ def check_device(name: str) -> None:
 
 def _report(summary: Summary, settings: Settings, seconds: float) -> str:
     shape = " x ".join(str(length) for length in settings.shape(summary.rows))
-    lines = [
-        f"{summary.out}: {summary.rows:,} images, {shape} {settings.dtype} {settings.layout}, "
-        f"{len(summary.classes)} classes"
-    ]
+    kind = f"{shape} {settings.dtype} {settings.layout}"
+    lines = [f"{summary.out}: {summary.rows:,} images, {kind}, {len(summary.classes)} classes"]
     if summary.new:
         lines.append(f"{summary.new:,} files read in {seconds:.1f} s, {summary.new / seconds:,.0f} images/s")
     else:

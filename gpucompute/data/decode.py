@@ -147,7 +147,7 @@ def _jpeg_orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             return int(image.getexif().get(0x0112, 1))
-    except Exception:  # see _open_any
+    except Exception:  # noqa: BLE001 - see _open_any
         return 1
 
 

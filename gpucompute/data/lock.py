@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import GpucomputeError
 
-try:
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+
+# what file systems without locks say, some network ones: better without a lock than not at all
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 class LockedError(GpucomputeError, RuntimeError):
@@ -45,15 +50,17 @@ def lock(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if fcntl is not None:  # removed while still locked: who opened it just before sees that it is gone
+        if sys.platform != "win32":  # removed while still locked: who opened it just before sees that it is gone
             path.unlink(missing_ok=True)
         os.close(handle)
 
 
 def _acquire(handle: int) -> None:
-    if fcntl is not None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
-        import msvcrt
-
+    if sys.platform == "win32":
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise

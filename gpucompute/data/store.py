@@ -79,12 +79,12 @@ class Store:
             dtype=self.settings.dtype,
             compressors=compressors,
             dimension_names=self.settings.dimensions,
-            config={"write_empty_chunks": True},  # a black batch is data; and to look for it would cost time
         )
 
     def open(self) -> None:
         """Open the group that `create` began."""
         array = import_zarr().open_array(self.path / "images", mode="r+", zarr_format=3)
+        # a black batch is written like any other: the journal notes its size, and to look for it would cost time
         self._images = array.with_config({"write_empty_chunks": True})
         self.batch = int(array.chunks[0])
 
@@ -130,7 +130,6 @@ class Store:
                 dimension_names=self.settings.dimensions[:1],
                 attributes={"description": description},
                 overwrite=True,
-                config={"write_empty_chunks": True},
             )
             for name, (dtype, description) in COLUMNS.items()
         }

@@ -9,9 +9,9 @@ import numpy as np
 
 from .. import ops
 from . import ir
-from .location import fusion_error
+from .location import fusion_error, user_line
 from .proxy import HANDLERS, Traced, find_tracer, implements
-from .tracer import BOOL, DType, Tracer, native
+from .tracer import BOOL, DType, Tracer, native, weak_type
 
 _CALL_KEYWORDS = {"out", "where", "casting", "order", "dtype", "subok", "signature", "sig"}
 
@@ -63,18 +63,35 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: di
         names = (op.name,)
     unknown = set(kwargs) - _CALL_KEYWORDS
     if unknown:
-        raise TypeError(f"{ufunc.__name__}() got an unexpected keyword argument {sorted(unknown)[0]!r}")
+        raise TypeError(f"{ufunc.__name__}() got an unexpected keyword argument {min(unknown)!r}")
     tracer = tracer_of(inputs, kwargs.get("out"), kwargs.get("where"))
+    if names == ("power",):
+        names, inputs = _literal_power(tracer, *inputs)
     inputs = _given_loop(ufunc, tracer, inputs, kwargs)
     nodes = [tracer.apply(name, *inputs) for name in names]
     outs = kwargs.get("out") or ()
     outs = outs if isinstance(outs, tuple) else (outs,)
     outs = tuple(outs) + (None,) * (len(nodes) - len(outs))
     where = kwargs.get("where", True)
-    results = tuple(
-        store(tracer, node, out, where, kwargs.get("casting", "same_kind")) for node, out in zip(nodes, outs, strict=True)
-    )
+    casting = kwargs.get("casting", "same_kind")
+    results = tuple(store(tracer, node, out, where, casting) for node, out in zip(nodes, outs, strict=True))
     return results if len(results) > 1 else results[0]
+
+
+_POWERS = {2: "square", 1: "positive", 0.5: "sqrt", -1: "reciprocal"}
+
+
+def _literal_power(tracer: Tracer, base: Any, exponent: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Return the operation that NumPy takes in place of a power with a literal exponent."""
+    kind = tracer.kind(base)
+    if weak_type(exponent) in (int, float) and isinstance(kind, np.dtype):
+        if kind.kind in "iu" and type(exponent) is int and exponent < 0:
+            raise ValueError(f"Integers to negative integer powers are not allowed.\n  at {user_line()}")
+        if kind.kind == "f" and exponent in _POWERS:
+            return (_POWERS[exponent],), (base,)
+        if kind.kind in "iu" and type(exponent) is int and exponent == 2:
+            return ("square",), (base,)
+    return ("power",), (base, exponent)
 
 
 def _given_loop(ufunc: np.ufunc, tracer: Tracer, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
@@ -87,7 +104,7 @@ def _given_loop(ufunc: np.ufunc, tracer: Tracer, inputs: tuple[Any, ...], kwargs
         signature = (None,) * ufunc.nin + (native(dtype),) * ufunc.nout
     kinds = [tracer.kind(value) for value in inputs]
     try:
-        loop = ufunc.resolve_dtypes(  # type: ignore[attr-defined]
+        loop = ufunc.resolve_dtypes(
             (*kinds, *[None] * ufunc.nout), signature=signature, casting=kwargs.get("casting", "same_kind")
         )
     except (TypeError, ValueError) as error:
@@ -174,7 +191,7 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Traced:
             "kernel runs; use np.where(condition, x, y), or call it outside the fused function"
         )
     tracer = tracer_of(condition, x, y)
-    return tracer.wrap(select(tracer, condition, x, y))
+    return tracer.wrap(select(tracer, condition, x, y), owner="local")
 
 
 def select(tracer: Tracer, condition: Any, x: Any, y: Any) -> ir.Node:
@@ -208,7 +225,7 @@ def np_select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any =
         if tracer.kind(condition) not in (bool, BOOL):
             raise TypeError("invalid entry in condlist: should be boolean ndarray")
         result = tracer.apply("where", condition, tracer.cast(choice, dtype), result)
-    return tracer.wrap(result)
+    return tracer.wrap(result, owner="local")
 
 
 @implements(np.piecewise)
@@ -218,7 +235,8 @@ def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> Tr
         condlist = [condlist]
     choices = [value(x, *args, **kw) if callable(value) else value for value in funclist]
     if len(choices) not in (len(condlist), len(condlist) + 1):
-        raise ValueError(f"with {len(condlist)} condition(s), either {len(condlist)} or {len(condlist) + 1} functions are expected")
+        n = len(condlist)
+        raise ValueError(f"with {n} condition(s), either {n} or {n + 1} functions are expected\n  at {user_line()}")
     dtype = tracer.node(x).dtype
     result = tracer.cast(choices[len(condlist)] if len(choices) > len(condlist) else 0, dtype)
     for condition, choice in zip(condlist, choices, strict=False):  # a later condition wins
@@ -262,6 +280,8 @@ def round(a: Any, decimals: int = 0, out: Any = None) -> Traced:
     tracer = tracer_of(a)
     node = tracer.node(a)
     if node.dtype.kind == "b":
+        if decimals:
+            raise fusion_error(f"round of bool to {decimals} decimals: cast to a float first with .astype")
         node = tracer.cast(node, np.dtype(np.float16))
     if node.dtype.kind == "f" and decimals == 0:
         node = tracer.apply("rint", node)
@@ -399,4 +419,3 @@ def elementwise_function(name: str, text: str) -> Callable[..., Any]:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = text
     return function
-

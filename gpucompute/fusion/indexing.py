@@ -32,7 +32,8 @@ class Key:
         used = sum(item is not None and item is not Ellipsis for item in entries)
         if used > x.ndim:
             raise IndexError(
-                f"too many indices for array: array is {x.ndim}-dimensional, but {used} were indexed\n  at {user_line()}"
+                f"too many indices for array: array is {x.ndim}-dimensional, but {used} were indexed\n"
+                f"  at {user_line()}"
             )
         if not self.has_ellipsis:
             entries.append(Ellipsis)
@@ -137,13 +138,13 @@ def _gather(tracer: Tracer, source: ir.Node, indices: list[tuple[int, ir.Node]],
     first = axes[0]
     if not adjacent:
         others = [axis for axis in range(len(source.shape)) if axis not in axes]
-        source, first = tracer.builder.transpose(source, tuple(axes + others)), 0
+        source, first = tracer.builder.transpose(source, (*axes, *others)), 0
     extents = source.shape[first : first + len(axes)]
     for (_, index), length in zip(indices, extents, strict=True):
         check_range(tracer, index, length, first)
     index = indices[0][1] if len(indices) == 1 else flat_index(tracer, [node for _, node in indices], extents)
     merged = source.shape[:first] + (int(np.prod(extents)),) + source.shape[first + len(axes) :]
-    return tracer.builder.gather(tracer.builder.reshape(source, merged), index, first, user_line())
+    return gather(tracer, tracer.builder.reshape(source, merged), index, first)
 
 
 def check_range(tracer: Tracer, index: ir.Node, length: int, axis: int) -> None:
@@ -158,7 +159,7 @@ def check_range(tracer: Tracer, index: ir.Node, length: int, axis: int) -> None:
 
 def known_values(tracer: Tracer, node: ir.Node) -> Any:
     """Return the values of a constant or captured array (also behind casts and reshapes), else None."""
-    while isinstance(node, (ir.View, ir.Map)) and (node.kind == "reshape" if isinstance(node, ir.View) else node.op == "cast"):
+    while (isinstance(node, ir.View) and node.kind == "reshape") or (isinstance(node, ir.Map) and node.op == "cast"):
         node = ir.children(node)[0]
     if isinstance(node, ir.Constant):
         return np.asarray(node.value)
@@ -196,7 +197,7 @@ def setitem(x: Traced, key: Any, value: Any) -> None:
             "np.where with a mask, or do it outside the fused function"
         )
     first, second = parts.steps(x.shape)
-    if x._root._owner == "scalar":
+    if x._is_scalar:
         x._assign(x._node)  # raises
     write(x._view(first)._view(second), value)
 
@@ -234,8 +235,8 @@ def _set_where(x: Traced, mask: ir.Node, value: Any) -> None:
 def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Any:
     tracer = tracer_of(a, indices)
     source = traced(a, tracer)
-    if axis is None:
-        source, axis = source.reshape(-1), 0
+    if axis is None or not source.shape:  # NumPy takes a scalar for an array of one element
+        source, axis = source.reshape(-1), 0 if axis is None else axis
     axis = np.lib.array_utils.normalize_axis_index(axis, source.ndim)
     length = source.shape[axis]
     index = tracer.node(indices)
@@ -246,8 +247,18 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
         index = tracer.apply("remainder", index, length)
     elif mode == "clip":
         index = tracer.apply("clip", index, 0, length - 1)
-    check_range(tracer, index, length, axis)
-    return store(tracer, tracer.builder.gather(source._node, index, axis, user_line()), out)
+    result = source.shape[:axis] + index.shape + source.shape[axis + 1 :]
+    if 0 not in result:
+        check_range(tracer, index, length, axis)
+    return store(tracer, gather(tracer, source._node, index, axis), out)
+
+
+def gather(tracer: Tracer, source: ir.Node, index: ir.Node, axis: int) -> ir.Node:
+    """Return the gather; one without elements reads nothing, so its indices may be anything."""
+    shape = source.shape[:axis] + index.shape + source.shape[axis + 1 :]
+    if 0 in shape:
+        return tracer.builder.broadcast(tracer.builder.constant(0, source.dtype), shape)
+    return tracer.builder.gather(source, index, axis, user_line())
 
 
 @implements(np.take_along_axis)
@@ -267,7 +278,7 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
         along = tuple(length if i == position else 1 for i in range(source.ndim))
         coordinates.append(tracer.builder.reshape(tracer.builder.iota(length), along))
     flat = flat_index(tracer, coordinates, source.shape)
-    return tracer.wrap(tracer.builder.gather(source.reshape(-1)._node, flat, 0, user_line()))
+    return tracer.wrap(gather(tracer, source.reshape(-1)._node, flat, 0))
 
 
 @implements(np.copyto)

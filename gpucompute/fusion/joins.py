@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ def _same_rank(arrays: Sequence[Traced], axis: int) -> None:
             n != m for k, (n, m) in enumerate(zip(x.shape, first.shape, strict=True)) if k != axis
         ):
             raise ValueError(
-                "all the input array dimensions except for the concatenation axis must match exactly: array 0 has shape "
-                f"{first.shape}, array {i} has shape {x.shape}, axis {axis}\n  at {user_line()}"
+                "all the input array dimensions except for the concatenation axis must match exactly: array 0 has "
+                f"shape {first.shape}, array {i} has shape {x.shape}, axis {axis}\n  at {user_line()}"
             )
 
 
@@ -70,7 +71,8 @@ def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, cas
     tracer = tracer_of(arrays, out)
     given = [traced(x, tracer) for x in _sequence(arrays)]
     if any(x.shape != given[0].shape for x in given):
-        raise ValueError(f"all input arrays must have the same shape, got {[x.shape for x in given]}\n  at {user_line()}")
+        shapes = [x.shape for x in given]
+        raise ValueError(f"all input arrays must have the same shape, got {shapes}\n  at {user_line()}")
     return concatenate([expand_dims(x, axis) for x in given], axis, out, dtype=dtype, casting=casting)
 
 
@@ -116,7 +118,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Trace
     else:
         edges = [0, *(operator.index(i) for i in where), n]
     whole = (slice(None),) * axis
-    return [x[(*whole, slice(a, b))] for a, b in zip(edges, edges[1:], strict=False)]
+    return [x[(*whole, slice(a, b))] for a, b in pairwise(edges)]
 
 
 @implements(np.split)
@@ -178,8 +180,8 @@ def tile(A: Any, reps: Any) -> Traced:
 def repeat(a: Any, repeats: Any, axis: Any = None) -> Traced:
     x = as_traced(a)
     counts = np.asarray(static(repeats, "the number of repetitions"))
-    if axis is None:
-        x, axis = reshape(x, -1 if x.size else 0), 0
+    if axis is None or not x.shape:  # NumPy takes a scalar for an array of one element
+        x, axis = reshape(x, -1 if x.size else 0), 0 if axis is None else axis
     axis = normalize_axis_index(axis, x.ndim)
     if counts.size > 1:
         return HANDLERS[np.take](x, np.repeat(np.arange(x.shape[axis]), counts), axis)  # type: ignore[no-any-return]
@@ -261,9 +263,9 @@ def _filled(prototype: Any, value: Any, dtype: Any, shape: Any) -> Traced:
     tracer = tracer_of(prototype, value)
     kind: DType = native(dtype) if dtype is not None else tracer.node(prototype).dtype
     new = tracer.node(prototype).shape if shape is None else shape
-    new = (new,) if isinstance(new, (int, np.integer)) else tuple(operator.index(n) for n in static(new, "the shape"))
-    node = tracer.cast(value, kind)
-    return tracer.wrap(tracer.builder.broadcast(node, new), owner="local")
+    new = static(new, "the shape")
+    lengths = tuple(operator.index(n) for n in (new if isinstance(new, (tuple, list)) else (new,)))
+    return tracer.wrap(tracer.builder.broadcast(tracer.cast(value, kind), lengths), owner="local")
 
 
 @implements(np.zeros_like, np.empty_like)
@@ -337,5 +339,3 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
         return tuple(grids)
     shape = tracer.broadcast_shapes(*(x.shape for x in grids))
     return tuple(broadcast_to(x, shape).copy() for x in grids)
-
-

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,16 +19,18 @@ from . import ir
 from .location import fusion_error
 from .tracer import DType, Tracer, Weak, weak_type
 
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
 UNROLL_LIMIT = 64  # iterating over an array puts each row into the graph
 
 # NumPy function -> what it does with proxies; filled by the modules that define the handlers
-HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {}
+HANDLERS: dict[Any, Callable[..., Any]] = {}
 
 
-def implements(*functions: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def implements(*functions: Any) -> Callable[[Handler], Handler]:
     """Register the decorated function as the meaning of NumPy's `functions` inside fuse."""
 
-    def register(handler: Callable[..., Any]) -> Callable[..., Any]:
+    def register(handler: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys(functions, handler))
         return handler
 
@@ -90,6 +92,11 @@ class Traced:
         return handle
 
     @property
+    def _is_scalar(self) -> bool:
+        """Whether NumPy would have a scalar here, which cannot change."""
+        return self._root._owner == "scalar"
+
+    @property
     def _node(self) -> ir.Node:
         if self._parent is not None and self._step is not None:
             version = self._root._version
@@ -107,7 +114,7 @@ class Traced:
     def _view(self, step: Step) -> Traced:
         """Return the view of this array that `step` takes."""
         node = step.get(self._node)
-        if self._root._owner == "scalar":
+        if self._is_scalar:
             return self._tracer.wrap(node)
         view = Traced(self._tracer, node)
         view._parent, view._step, view._seen = self, step, self._root._version
@@ -245,9 +252,7 @@ class Traced:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        raise fusion_error(
-            f"the array's {name} cannot be fused; call it on the array outside the fused function"
-        )
+        raise fusion_error(f"the array's {name} cannot be fused; call it on the array outside the fused function")
 
     # ---- NumPy's protocols
 
@@ -296,7 +301,7 @@ class Traced:
 
     def transpose(self, *axes: Any) -> Traced:
         if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-            axes = axes[0]
+            return HANDLERS[np.transpose](self, axes[0])  # type: ignore[no-any-return]
         return HANDLERS[np.transpose](self, axes or None)  # type: ignore[no-any-return]
 
     def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Traced:
@@ -305,7 +310,7 @@ class Traced:
         return HANDLERS[np.reshape](self, shape, order=order, copy=copy)  # type: ignore[no-any-return]
 
     def copy(self, order: str = "C") -> Traced:
-        return HANDLERS[np.copy](self)  # type: ignore[no-any-return]
+        return self if self._is_scalar else HANDLERS[np.copy](self)
 
     def flatten(self, order: str = "C") -> Traced:
         return HANDLERS[np.copy](HANDLERS[np.ravel](self, order))  # type: ignore[no-any-return]
@@ -336,7 +341,7 @@ class Traced:
 
 # ---- operators: Python's name, NumPy's ufunc
 
-BINARY = {
+BINARY: dict[str, np.ufunc] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
@@ -350,7 +355,7 @@ BINARY = {
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
 }
-COMPARE = {
+COMPARE: dict[str, np.ufunc] = {
     "lt": np.less,
     "le": np.less_equal,
     "gt": np.greater,
@@ -358,7 +363,7 @@ COMPARE = {
     "eq": np.equal,
     "ne": np.not_equal,
 }
-UNARY = {"neg": np.negative, "pos": np.positive, "invert": np.invert, "abs": np.absolute}
+UNARY: dict[str, np.ufunc] = {"neg": np.negative, "pos": np.positive, "invert": np.invert, "abs": np.absolute}
 
 
 def _is_weak(value: Any) -> bool:
@@ -370,6 +375,9 @@ def _operator(ufunc: np.ufunc, python: Callable[..., Any], reflected: bool = Fal
         values = (*others, self) if reflected else (self, *others)
         if all(map(_is_weak, values)):
             return self._tracer.derive(python, *values)
+        squares_bools = ufunc is np.power and self.dtype.kind == "b" and not self._is_scalar
+        if squares_bools and type(values[1]) is int and values[1] == 2:
+            return self.__array_ufunc__(np.square, "__call__", self)  # as ndarray's operator: an int8
         return self.__array_ufunc__(ufunc, "__call__", *values)
 
     return method
@@ -379,7 +387,7 @@ def _in_place(ufunc: np.ufunc, python: Callable[..., Any]) -> Callable[..., Any]
     plain = _operator(ufunc, python)
 
     def method(self: Traced, other: Any) -> Any:
-        if self._root._owner == "scalar":
+        if self._is_scalar:
             return plain(self, other)
         return self.__array_ufunc__(ufunc, "__call__", self, other, out=(self,))
 

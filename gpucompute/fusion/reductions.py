@@ -16,7 +16,7 @@ from .tracer import BOOL, INT64, DType, Tracer, native
 
 F16, F32, F64 = (np.dtype(name) for name in ("float16", "float32", "float64"))
 UINT64 = np.dtype(np.uint64)
-NO = np._NoValue  # type: ignore[attr-defined]
+NO = np._NoValue
 
 
 class Reduction:
@@ -151,9 +151,7 @@ def _extremum(op: str, join: str, identity: Callable[[DType], Any]) -> Callable[
                 f"'initial'\n  at {user_line()}"
             )
         if initial is NO and work.count == 0:
-            raise ValueError(
-                f"zero-size array to reduction operation {join} which has no identity\n  at {user_line()}"
-            )
+            raise ValueError(f"zero-size array to reduction operation {join} which has no identity\n  at {user_line()}")
         dtype = work.node.dtype
         node = work.reduce(op, work.masked(work.node, identity(dtype)), dtype, identity(dtype))
         if initial is not NO:

@@ -53,7 +53,7 @@ class Selected(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         target = kwargs.pop("out", (None,))[0]
         if method != "__call__" or (target is not None and target is not self) or kwargs.get("where") is not None:
-            return self._refuse(f"np.{ufunc.__name__}.{method}")
+            return self.refuse(f"np.{ufunc.__name__}.{method}")
         values = []
         for value in inputs:
             if isinstance(value, Selected):
@@ -61,7 +61,7 @@ class Selected(np.lib.mixins.NDArrayOperatorsMixin):
             elif weak_type(value) is not None or isinstance(value, np.generic) or getattr(value, "shape", None) == ():
                 values.append(value)
             else:
-                return self._refuse("an operation of x[mask] with an array of another length")
+                return self.refuse("an operation of x[mask] with an array of another length")
         if target is self:  # x[mask] is a copy, so `x[mask] *= 2` assigns it to x afterwards
             HANDLERS[np.copyto](self._full, ufunc(*values, **kwargs))
             return self
@@ -70,12 +70,12 @@ class Selected(np.lib.mixins.NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self._reduction(name) if name in _REDUCTIONS else self._refuse(name)
+        return self._reduction(name) if name in _REDUCTIONS else self.refuse(name)
 
     def _reduction(self, name: str) -> Any:
         def reduce(axis: Any = None, **kwargs: Any) -> Any:
             if axis is not None or kwargs.get("keepdims"):
-                self._refuse(f"{name} along an axis")
+                self.refuse(f"{name} along an axis")
             mask = self._full._tracer.wrap(self._spread)
             return HANDLERS[getattr(np, name)](self._full, where=mask, **kwargs)
 
@@ -87,25 +87,26 @@ class Selected(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func.__name__ in _REDUCTIONS and len(args) == 1 and args[0] is self:
             return self._reduction(func.__name__)(**kwargs)
-        return self._refuse(func.__name__)
+        return self.refuse(func.__name__)
 
-    def _refuse(self, what: str) -> Any:
+    def refuse(self, what: str) -> Any:
+        """Raise the error for what needs the number of elements."""
         raise fusion_error(
             f"{what}: the number of elements of x[mask] (read at {self._line}) is known only when the kernel runs; "
             "use np.where(mask, x, fill), give where=mask to the reduction, or do this outside the fused function"
         )
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return self._refuse("a conversion to an array")
+        return self.refuse("a conversion to an array")
 
     def __iter__(self) -> Any:
-        return self._refuse("iteration")
+        return self.refuse("iteration")
 
     def __len__(self) -> int:
-        return self._refuse("len")  # type: ignore[no-any-return]
+        return self.refuse("len")  # type: ignore[no-any-return]
 
     def __getitem__(self, key: Any) -> Any:
-        return self._refuse("indexing")
+        return self.refuse("indexing")
 
 
 _REDUCTIONS = {"sum", "prod", "mean", "var", "std", "any", "all"}

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from . import functions as functions  # noqa: F401  registers NumPy's functions
-from . import ir
+from . import functions, ir
 from .location import fusion_error
 from .proxy import Traced, contains_traced
+from .selection import Selected
 from .tracer import WEAK_DTYPES, DType, Source, Tracer, Weak, native, weak_type
 
 # where a leaf lies: the argument's position or keyword, then indices and keys into the containers there
 Path = tuple[Any, ...]
+
+
+assert functions.__all__  # importing it has registered NumPy's functions
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ def _collect(value: Any, path: Path, leaves: dict[Path, Any]) -> None:
     elif _is_array(value) or weak_type(value) is not None:
         leaves[path] = value
     elif isinstance(value, complex):
-        raise fusion_error(f"argument {path[0]!r} is complex ({value}), which cannot be fused; split it into two floats")
+        raise fusion_error(f"argument {path[0]!r} is complex ({value}), which cannot be fused; give it as two floats")
 
 
 def _replace(value: Any, path: Path, proxies: dict[Path, Traced]) -> Any:
@@ -226,12 +229,13 @@ def _template(value: Any, tracer: Tracer, outputs: list[ir.Node]) -> Any:
         return {key: _template(item, tracer, outputs) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return _like(value, [(key, _template(item, tracer, outputs)) for key, item in enumerate(value)])
-    if not (value is None or _is_array(value) or isinstance(value, (str, bytes, int, float, complex, type, np.dtype))):
-        if contains_traced(getattr(value, "__dict__", None)):
-            raise fusion_error(
-                f"the function returns a {type(value).__name__} that holds arrays; return an array, or a tuple, list, "
-                "named tuple or dict of arrays"
-            )
+    if isinstance(value, Selected):
+        value.refuse("a result")
+    if contains_traced(getattr(value, "__dict__", None)):
+        raise fusion_error(
+            f"the function returns a {type(value).__name__} that holds arrays; return an array, or a tuple, list, "
+            "named tuple or dict of arrays"
+        )
     return value
 
 

@@ -127,11 +127,13 @@ class Tracer:
         array = np.array(array, native(array.dtype), order="C", copy=True)
         if array.size == 1:
             return self.builder.reshape(self.builder.constant(array.reshape(())[()], array.dtype), array.shape)
-        for index, known in enumerate(self.captured):
-            if known.dtype == array.dtype and known.shape == array.shape and known.tobytes() == array.tobytes():
-                break
-        else:
-            index = len(self.captured)
+        same = (
+            i
+            for i, known in enumerate(self.captured)
+            if known.dtype == array.dtype and known.shape == array.shape and known.tobytes() == array.tobytes()
+        )
+        index = next(same, len(self.captured))
+        if index == len(self.captured):
             self.captured.append(array)
         return self.builder.input(self._arrays + index, array.shape, array.dtype)
 
@@ -159,7 +161,8 @@ class Tracer:
         try:
             loop, out = ops.OPS[name].resolve(kinds)
         except TypeError as error:
-            raise fusion_error(f"{name} of {', '.join(getattr(k, '__name__', str(k)) for k in kinds)}: {error}") from None
+            listed = ", ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+            raise fusion_error(f"{name} of {listed}: {error}") from None
         return self.map(name, tuple(self.cast(v, dtype) for v, dtype in zip(values, loop, strict=True)), out)
 
     def map(self, op: Any, args: tuple[ir.Node, ...], dtype: DType) -> ir.Node:

@@ -14,7 +14,7 @@ Sources: Higham, "The accuracy of floating point summation", 1993 (pairwise sums
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ State = Any
 Join = Callable[[State, State], State]
 
 
-def fold_tile(values: Sequence[State], combine: Join) -> State:
+def fold_tile(values: Iterable[State], combine: Join) -> State:
     """Fold 1 to 256 elements."""
     lanes = list(values)
     half = TILE // 2
@@ -44,7 +44,7 @@ def join_tiles(tiles: list[State], join: Join) -> State:
     return tiles[0]
 
 
-def fold(values: Sequence[State], combine: Join) -> State:
+def fold(values: Sequence[State] | np.ndarray[Any, Any], combine: Join) -> State:
     """Fold any number of elements, at least one."""
     tiles = [values[start : start + TILE] for start in range(0, len(values), TILE)]
     return join_tiles([fold_tile(tile, combine) for tile in tiles], combine)

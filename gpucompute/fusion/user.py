@@ -53,9 +53,7 @@ def _dtype_of(kind: Any, name: str) -> DType:
         return np.dtype(np.bool)
     if isinstance(kind, (types.Integer, types.Float)):
         return native(as_dtype(kind))
-    raise fusion_error(
-        f"{name} returns {kind}; expected one number (bool, integer or float) in every branch"
-    )
+    raise fusion_error(f"{name} returns {kind}; expected one number (bool, integer or float) in every branch")
 
 
 def _numba_type(dtype: DType) -> Any:
@@ -71,9 +69,7 @@ def _strong(kinds: list[Kind]) -> list[DType]:
     """
     floats = [kind for kind in kinds if isinstance(kind, np.dtype) and kind.kind == "f"]
     widest = max(floats, key=lambda dtype: dtype.itemsize, default=WEAK_DTYPES[float])
-    found = [
-        kind if isinstance(kind, np.dtype) else widest if kind is float else WEAK_DTYPES[kind] for kind in kinds
-    ]
+    found = [kind if isinstance(kind, np.dtype) else widest if kind is float else WEAK_DTYPES[kind] for kind in kinds]
     return [F32 if dtype == HALF else dtype for dtype in found]
 
 
@@ -83,6 +79,7 @@ class Vectorized:
     def __init__(self, function: Callable[..., Any]) -> None:
         function = getattr(function, "py_func", function)
         functools.update_wrapper(self, function)
+        self.__name__: str = function.__name__
         self._scalar_function = function
         self._copy: Any = None
         self._known: dict[tuple[DType, ...], ir.UserFunction] = {}
@@ -122,7 +119,7 @@ class Vectorized:
         return found
 
     def __repr__(self) -> str:
-        return f"<vectorized {self.__qualname__}>"
+        return f"<vectorized {self.__name__}>"
 
     def __reduce__(self) -> Any:
         return vectorize, (self._scalar_function,)
@@ -188,7 +185,9 @@ class UserDefinedReduction:
         self._identity = identity if isinstance(identity, tuple) else (identity,)
         self._single = not isinstance(identity, tuple)
         if not self._single and len(self._identity) < 2:
-            raise FusionError("a state of one value is that value, not a tuple of one: give identity, for example, as 0.0")
+            raise FusionError(
+                "a state of one value is that value, not a tuple of one: write identity as 0.0, not (0.0,)"
+            )
         self._dtype = None if dtype is None else np.dtype(dtype)
         self._known: dict[DType, ir.UserReduction] = {}
         self._fused: Any = None
@@ -255,7 +254,7 @@ class UserDefinedReduction:
             out = _dtype_of(kind, "finalize") if self._dtype is None else self._dtype
             last = _part(finalize, (whole,), out)
         elif not self._single:
-            raise FusionError("a state of several values needs finalize=, which makes one number of it")
+            raise fusion_error("a state of several values needs finalize=, which makes one number of it")
         identity = tuple(kind.type(value) for kind, value in zip(state, self._identity, strict=True))
         if not all(kind.kind in "biuf" and kind.itemsize <= 8 for kind in state):
             raise DTypeError(f"the state of a reduction has dtypes {state}; expected bool, integers and floats")
@@ -284,7 +283,7 @@ class UserDefinedReduction:
             return tuple(_dtype_of(item, part) for item in kind)
         if self._single and not isinstance(kind, types.BaseTuple):
             return (_dtype_of(kind, part),)
-        raise FusionError(
+        raise fusion_error(
             f"{part} returns {kind}, but identity is {self._identity if not self._single else self._identity[0]!r}: "
             "map, combine and identity must give states of the same form"
         )

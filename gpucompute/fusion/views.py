@@ -144,7 +144,7 @@ def expand_dims(a: Any, axis: Any) -> Traced:
 def flip(m: Any, axis: Any = None) -> Traced:
     x = as_traced(m)
     axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
-    return x[tuple(slice(None, None, -1 if i in axes else 1) for i in range(x.ndim)) + (Ellipsis,)]  # type: ignore[no-any-return]
+    return x[(*(slice(None, None, -1 if i in axes else 1) for i in range(x.ndim)), ...)]  # type: ignore[no-any-return]
 
 
 @implements(np.flipud)
@@ -221,7 +221,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Traced:
     rows, columns = x.shape[-2:]
     first = offset if offset >= 0 else -offset * columns
     length = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-    flat = reshape(x, x.shape[:-2] + (rows * columns,))
+    flat = reshape(x, (*x.shape[:-2], rows * columns))
     return flat[..., first :: columns + 1][..., :length]  # type: ignore[no-any-return]
 
 
@@ -232,4 +232,4 @@ def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Traced:
 
 @implements(np.trace)
 def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Traced:
-    return diagonal(a, offset, axis1, axis2).sum(-1, dtype=dtype, out=out)  # type: ignore[attr-defined, no-any-return]
+    return diagonal(a, offset, axis1, axis2).sum(-1, dtype=dtype, out=out)  # type: ignore[no-any-return]

@@ -84,7 +84,10 @@ class Windows(NamedTuple):
 
 
 class FixedWindows(NamedTuple):
-    """Output i is the sum of ``weights[i, j] * x[first[i] + j]``, in units of 2**-22; j may run past the end, weighted 0."""
+    """Output i is the sum of ``weights[i, j] * x[first[i] + j]``, in units of 2**-22.
+
+    Taps that pad a row weigh 0, and may lie beyond the last input.
+    """
 
     first: NDArray[np.int32]
     weights: NDArray[np.int32]
@@ -136,7 +139,10 @@ def fixed_windows(
 
 
 def nearest_index(size: int, resized: int, start: float, stop: float) -> NDArray[np.int64]:
-    """Return the pixel that each output pixel copies; positions are added up step by step, as Pillow's affine scaling does."""
+    """Return the pixel that each output pixel copies.
+
+    Positions are added up step by step, as in Pillow's affine scaling, and so carry its rounding.
+    """
     scale = float(np.float32(stop) - np.float32(start)) / resized
     steps = np.full(resized, scale)
     steps[0] = float(np.float32(start)) + scale * 0.5

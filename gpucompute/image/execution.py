@@ -103,7 +103,7 @@ def _run(image: Image, y: Axis, x: Axis, store: Store, out: NDArray[Any]) -> Non
     channels = (0,) * count  # its length is what the kernels read
     image, words = _as_words(image)
     stride = _round_up(x.count * count + MOST_CHANNELS, 64)  # the last word of a row may reach beyond it
-    height = _round_up(y.stop - y.start, LANES) + y.taps
+    height = y.stop - y.start + y.taps  # taps of weight 0 may reach beyond the last row
     rows = memory.empty((height, stride), np.uint8)
     row_words = np.ndarray((height, x.count + 1), WORDS[count], rows, strides=(stride, count))
     horizontal, vertical = cpu.compile(resample.horizontal), cpu.compile(resample.vertical)
@@ -137,7 +137,7 @@ def _run(image: Image, y: Axis, x: Axis, store: Store, out: NDArray[Any]) -> Non
 def _weigh_rows(image: Image, y: Axis) -> Image:
     """Return the rows that `y` makes of the rows of `image`, in all columns."""
     height = y.stop - y.start
-    rows = memory.empty((height + y.taps, image[0].size), np.uint8)  # taps of weight 0 may reach beyond the last row
+    rows = memory.empty((height + y.taps, image[0].size), np.uint8)
     rows[:height] = image[y.start : y.stop].reshape(height, -1)
     out = memory.empty((y.count, *image.shape[1:]), np.uint8)
     stored = out.reshape(y.count, -1)

@@ -61,7 +61,8 @@ class Compose:
     -----
     Only the rows and columns that survive the crops are computed, and nothing is stored but the bytes between the
     two passes of a resize, which Pillow's definition rounds, and the result. A chain is cut, and its image so far
-    stored as bytes, before a second `Resize`, before a `Resize` of a flipped or padded image and after `Grayscale`.
+    stored as bytes, before a second `Resize`, before a `Resize` of a flipped or padded image, where two paddings
+    differ in their fill or the second repeats the first, and after `Grayscale`.
 
     Examples
     --------
@@ -83,7 +84,8 @@ class Compose:
                 )
             if isinstance(step, Normalize | ToFloat) and i + 1 < len(self.steps):
                 raise OptionError(
-                    f"step {i} of Compose, {step!r}, must be the last, and {self.steps[i + 1]!r} follows; move it to the end"
+                    f"step {i} of Compose, {step!r}, must be the last, and "
+                    f"{self.steps[i + 1]!r} follows; move it to the end"
                 )
         try:
             self.dtype = np.dtype(dtype)
@@ -138,8 +140,8 @@ class Compose:
         for i, plan in enumerate(plans):
             if plan.shape != plans[0].shape:
                 raise ShapeError(
-                    f"images[{i}] of shape {shapes[i]} becomes {plan.shape} where images[0] of shape {shapes[0]} becomes "
-                    f"{plans[0].shape} (height, width, channels): end with one size for all, for instance by "
+                    f"images[{i}] of shape {shapes[i]} becomes {plan.shape} where images[0] of shape {shapes[0]} "
+                    f"becomes {plans[0].shape} (height, width, channels): end with one size for all, for instance by "
                     f"CenterCrop(224) after Resize(256), and bring all images to the same number of channels"
                 )
         height, width, channels = plans[0].shape

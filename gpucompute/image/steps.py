@@ -137,7 +137,10 @@ class Crop(Step):
 
 @dataclass(frozen=True)
 class CenterCrop(Step):
-    """Cut out the middle, as torchvision's ``CenterCrop``: offsets round half to even; smaller images are padded with 0."""
+    """Cut out the middle, as torchvision's ``CenterCrop``.
+
+    Offsets are rounded half to even; smaller images are padded with 0.
+    """
 
     size: int | Sequence[int]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from photo_trees import SMALL
+from photo_trees import SMALL, tree_fixture, whole_fixture  # noqa: F401 - fixtures
 
 from gpucompute import MissingExtraError, OptionError
 from gpucompute.data import NORMALIZATIONS, Settings, preview, samples, store

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from photo_trees import SMALL, digests, make_tree
+from photo_trees import SMALL, break_at_fixture, digests, make_tree, tree_fixture, whole_fixture  # noqa: F401 - fixtures
 
 from gpucompute.data import Settings, preprocess
 from gpucompute.data import journal as journal_module
@@ -92,7 +92,7 @@ def test_killed_anywhere_ends_with_the_same_bytes(tree: Path, whole: Path, tmp_p
     for place in range(len(POINTS)):
         (tmp_path / str(place)).mkdir()
     argument = json.dumps([str(tree), str(tmp_path), POINTS])
-    code = KILLER.format(here=str(Path(__file__).parent))
+    code = KILLER.format(here=str(Path(__file__).parents[1]))
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, argument], check=True, timeout=120)
     expected = digests(whole)
     for place, point in enumerate(POINTS):

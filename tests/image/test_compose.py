@@ -113,6 +113,14 @@ def test_channels(channels):
         np.testing.assert_array_equal(got, one_by_one(steps, image))
 
 
+def test_padding_of_padding():
+    image = noise((5, 6, 3))
+    for second in (Pad(3, 9), *(Pad(3, padding_mode=mode) for mode in ("symmetric", "reflect", "edge"))):
+        for first in (Pad(2, 7), Crop(-2, -1, 9, 9), Pad(2, padding_mode="edge")):
+            got = Compose([first, second], dtype="uint8", layout="NHWC")(image)[0]
+            np.testing.assert_array_equal(got, one_by_one([first, second], image))
+
+
 def test_only_what_the_crop_keeps_is_read():
     chain = Compose([Resize(64), CenterCrop(16)], dtype="uint8", layout="NHWC")
     image = noise((128, 256, 3))
@@ -200,9 +208,9 @@ RGB = noise((8, 9, 3))
         (lambda: Pad(-1), OptionError, "padding=-1"),
         (lambda: Pad(1, padding_mode="wrap"), OptionError, "constant, edge, reflect, symmetric"),
         (lambda: Compose([Pad(1, fill=0.5)])(RGB), OptionError, "whole numbers from 0 to 255"),
-        (lambda: Compose([Pad(9, padding_mode="reflect")])(RGB), ShapeError, "9 with padding_mode='reflect' on a side of 8"),
-        (lambda: Compose([Normalize((0, 0), (1, 1))])([RGB]), ShapeError, r"images\[0\]: mean=.* 2 numbers .* 3 channels"),
-        (lambda: Compose([Grayscale()])([RGB, RGB[:, :, 0]]), ShapeError, r"images\[1\]: Grayscale on images of 1 channels"),
+        (lambda: Compose([Pad(9, padding_mode="reflect")])(RGB), ShapeError, "'reflect' on a side of 8"),
+        (lambda: Compose([Normalize((0, 0), (1, 1))])([RGB]), ShapeError, r"images\[0\]: mean=.* 2 numbers"),
+        (lambda: Compose([Grayscale()])([RGB, RGB[:, :, 0]]), ShapeError, r"images\[1\]: Grayscale on images of 1"),
         (lambda: Compose([Resize(4)])([RGB, RGB[:, :, :2]]), ShapeError, r"images\[1\] of shape \(8, 9, 2\) becomes"),
         (lambda: Compose([Resize(4)])([RGB, RGB[:, :4]]), ShapeError, r"images\[1\].*CenterCrop\(224\)"),
         (lambda: Compose([Resize(4)])([RGB, RGB / 255]), DTypeError, r"images\[1\] has dtype float64.*expected uint8"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,11 @@ from image_samples import noise, photo
 
 import gpucompute.image as gi
 from gpucompute.errors import DTypeError, OptionError, ShapeError
+
+
+def test_importing_loads_no_compiler_and_no_codec():
+    code = "import sys, gpucompute.image; print({'numba', 'PIL', 'cupy', 'dask'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_center_crop_as_torchvision():

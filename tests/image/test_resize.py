@@ -88,6 +88,30 @@ def test_reference(case, antialias):
     np.testing.assert_array_equal(got, reference.resize(image[:, :, 0], size, interpolation, antialias, box))
 
 
+@pytest.mark.parametrize("interpolation", FILTERS)
+def test_weights_are_the_references_to_the_last_bit(interpolation):
+    for size, resized, start, stop in [(300, 17, 0, 300), (50, 90, 0, 50), (97, 10, 3.3, 96.9), (9, 9, 0.25, 8.5)]:
+        for antialias in (True, False):
+            got = coefficients.windows(size, resized, start, stop, interpolation, antialias)
+            expected = reference.taps(size, resized, start, stop, interpolation, antialias)
+            assert [
+                (first, row[:taps]) for first, taps, row in zip(*map(np.ndarray.tolist, got), strict=True)
+            ] == expected
+
+
+def test_a_box_that_changes_one_axis_only():
+    for dtype in (np.uint8, np.float32):
+        image = noise((20, 21, 3), dtype=dtype)
+        assert_as_pillow(image, (8, 21), "bicubic", (0, 7, 21, 17))
+        assert_as_pillow(image, (20, 8), "bicubic", (7, 0, 17, 20))
+        assert_as_pillow(image, (10, 10), "bicubic", (7, 7, 17, 17))
+
+
+def test_edges_of_a_box_are_float32_as_pillows():
+    image = noise((4, 5, 3))
+    np.testing.assert_array_equal(resize(image, (3, 3), box=(0, 0, 5 + 1e-9, 4 - 1e-9)), resize(image, (3, 3)))
+
+
 def test_the_order_of_the_passes_is_pillows():
     # Pillow 13 weighs the rows first where the height loses more than twice as many pixels as the width
     image = noise((90, 60, 3))

@@ -61,13 +61,13 @@ def digests(out: Path) -> dict[str, str]:
     return {path.relative_to(out.parent).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(name="tree", scope="session")
+def tree_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("photographs"))
 
 
-@pytest.fixture(scope="session")
-def whole(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(name="whole", scope="session")
+def whole_fixture(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output of `tree` by a run that nothing disturbed."""
     from gpucompute.data import preprocess
 
@@ -76,8 +76,8 @@ def whole(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
-def break_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+@pytest.fixture(name="break_at")
+def break_at_fixture(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make a function raise an error at its nth call (from 0), before it does anything."""
 
     def break_it(owner: Any, name: str, error: BaseException, nth: int = 0) -> None:

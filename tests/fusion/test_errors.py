@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from gpucompute.errors import FusionError
+from gpucompute.fusion.trace import trace
+from gpucompute.fusion.user import reduction, vectorize
+
+X = np.arange(12.0).reshape(3, 4)
+
+
+def branch(x):
+    if x.sum() > 0:
+        return x
+    return -x
+
+
+def argument_in_place(x):
+    x += 1
+    return x
+
+
+def argument_through_a_view(x):
+    x[1:][0] = 2
+    return x
+
+
+def loop(x):
+    total = 0
+    while total < x.max():
+        total += 1
+    return total
+
+
+def stale_reshape(x):
+    y = x + 1
+    flat = y.reshape(-1)
+    y[0] = 0
+    return flat
+
+
+def write_through_reshape(x):
+    y = x + 1
+    y.reshape(-1)[0] = 0
+    return y
+
+
+def numpy_buffer(x):
+    out = np.zeros(4)
+    out[:] = x[0]
+    return out
+
+
+def numpy_accumulator(x):
+    total = np.zeros(4)
+    for row in x:
+        total += row
+    return total
+
+
+def scalar_item(x):
+    s = x.sum()
+    s[...] = 1
+    return s
+
+
+def two_masks(x):
+    y = x.copy()
+    y[x > 0] = x[x < 3]
+    return y
+
+
+CASES = {
+    "branch": (branch, "a branch", "np.where", "static_argnames"),
+    "loop": (loop, "a branch", "np.where"),
+    "float": (lambda x: float(x[0, 0]), "a conversion to a Python number", "np.sqrt instead of math.sqrt"),
+    "math": (lambda x: math.sqrt(x[0, 0]), "a conversion to a Python number", "math.sqrt"),
+    "index": (lambda x: [1, 2, 3][x.argmax()], "a conversion to a Python number"),
+    "item": (lambda x: x.max().item(), "a conversion to a Python number"),
+    "in": (lambda x: 3 in x, "the test `in`", "(x == value).any()"),
+    "asarray": (lambda x: np.asarray(x) + 1, "a conversion to a NumPy array", "outside the fused function"),
+    "buffer": (numpy_buffer, "assignment into a NumPy array made inside", "np.zeros_like(x)"),
+    "accumulator": (numpy_accumulator, "out= is a NumPy array made inside the function", "np.zeros_like(x)"),
+    "matmul": (lambda x: x @ x.T, "matrix products (@)", "outside the fused function"),
+    "np.matmul": (lambda x: np.matmul(x, x.T), "the ufunc matmul cannot be fused"),
+    "dot": (lambda x: x.dot(x), "the array's dot cannot be fused", "outside"),
+    "sort": (lambda x: np.sort(x), "numpy.sort cannot be fused", "outside the fused function"),
+    "method sort": (lambda x: x.sort(), "the array's sort cannot be fused"),
+    "fft": (lambda x: np.fft.fft(x), "numpy.fft.fft cannot be fused"),
+    "median": (lambda x: np.median(x), "numpy.median cannot be fused"),
+    "cumsum": (lambda x: x.cumsum(), "the array's cumsum cannot be fused"),
+    "accumulate": (lambda x: np.add.accumulate(x), "np.add.accumulate cannot be fused"),
+    "reduce": (lambda x: np.subtract.reduce(x), "np.subtract.reduce cannot be fused", "gp.reduction"),
+    "mask read": (lambda x: np.sqrt(x[x > 0]) + x[0, :2], "number of elements of x[mask]", "np.where(mask, x, fill)"),
+    "mask returned": (lambda x: x[x > 0], "number of elements of x[mask]", "np.where"),
+    "mask length": (lambda x: len(x[x > 0]), "len", "number of elements of x[mask]"),
+    "two masks": (two_masks, "the two masks may hold different numbers"),
+    "where": (lambda x: np.where(x > 0), "gives as many indices as there are true values"),
+    "slice": (lambda x: x[: x.argmax()], "the bounds of a slice are run-time values", "static_argnames"),
+    "shape": (lambda x: x.reshape(x.argmax(), -1), "the new shape must be known", "static_argnames"),
+    "axis": (lambda x: x.sum(x.argmax()), "axis must be known", "static_argnames"),
+    "argument": (argument_in_place, "an argument of a fused function cannot be assigned to", "x = x.copy()"),
+    "argument view": (argument_through_a_view, "an argument of a fused function cannot be assigned to"),
+    "stale": (stale_reshape, "the result of reshape is read after its base was assigned to", ".copy()"),
+    "reshape": (write_through_reshape, "the result of reshape cannot be assigned to", "Assign to the base"),
+    "scalar": (scalar_item, "a NumPy scalar cannot be assigned to"),
+    "scatter": (lambda x: x.copy().__setitem__([0, 1], 3), "a scatter", "np.where"),
+    "complex": (
+        lambda x: x * np.array([1j, 2j, 1, 1]),
+        "complex128 cannot be fused",
+        "expected bool, integers or float16",
+    ),
+    "string": (lambda x: x + "a", "a value of type str cannot be fused"),
+    "object": (lambda x: x == object(), "a value of type object cannot be fused"),
+    "cast": (lambda x: x.astype(np.int32).__iadd__(0.5), "cannot cast a result of float64 to the int32", "x = x + y"),
+    "order": (lambda x: x.reshape(-1, order="F"), "order='F' cannot be fused"),
+    "dtype": (lambda x: x.astype("datetime64[s]"), "datetime64[s] cannot be fused"),
+    "bits": (lambda x: x & 1, "bitwise_and"),
+    "long loop": (lambda x: list(np.broadcast_to(x[0, 0], (99, 2))), "a Python loop over 99 rows", "at most 64"),
+    "choose": (lambda x: np.choose(x > 1, [x, x]), "np.choose cannot be fused", "np.where"),
+    "matrix norm": (lambda x: np.linalg.norm(x, 1), "a matrix norm cannot be fused"),
+    "pad": (lambda x: np.pad(x, 1, mode="mean"), "mode='mean' cannot be fused", "expected constant"),
+    "flat": (lambda x: x.flat, "x.flat cannot be fused", "ravel"),
+    "held": (
+        lambda x: type("Box", (), {"__init__": lambda self: setattr(self, "x", x)})(),
+        "returns a Box that holds arrays",
+    ),
+    "vectorize": (lambda x: vectorize(lambda v: (v, v))(x), "returns", "expected one number"),
+    "not numba": (lambda x: vectorize(lambda v: v + "a")(x), "cannot be compiled", "test_errors.py"),
+    "states": (lambda x: reduction(lambda v: (v, v), lambda a, b: a, 0.0)(x), "map returns", "states of the same form"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_cannot_fuse_says_why_and_where(name):
+    function, *texts = CASES[name]
+    with pytest.raises(FusionError) as caught:
+        trace(function, (X,))
+    message = str(caught.value)
+    for text in texts:
+        assert text in message
+    place = message.rsplit("\n  at ", 1)[1]
+    assert place.split(":", 1)[0].endswith("test_errors.py") or name in ("mask returned", "held")
+
+
+def test_the_line_is_the_users():
+    with pytest.raises(FusionError, match=r"test_errors.py:\d+: if x.sum\(\) > 0:$"):
+        trace(branch, (X,))
+
+
+PLAIN = {
+    "broadcast": (
+        lambda x: x + np.ones(3),
+        ValueError,
+        "operands could not be broadcast together with shapes (3, 4) (3,)",
+    ),
+    "reshape": (lambda x: x.reshape(5, -1), ValueError, "cannot reshape array of size 12 into shape"),
+    "index": (lambda x: x[3], IndexError, "index 3 is out of bounds for axis 0 with size 3"),
+    "index array": (lambda x: x[:, [0, 4]], IndexError, "index 4 is out of bounds for axis 1 with size 4"),
+    "too many": (
+        lambda x: x[0, 0, 0],
+        IndexError,
+        "too many indices for array: array is 2-dimensional, but 3 were indexed",
+    ),
+    "floats": (lambda x: x[[0.5]], IndexError, "arrays used as indices must be of integer or boolean type"),
+    "mask": (lambda x: x[np.ones(4, bool)], IndexError, "boolean index of shape (4,) did not match"),
+    "concatenate": (lambda x: np.concatenate([x, x[:, :2]]), ValueError, "must match exactly"),
+    "negative power": (
+        lambda x: x.astype(int) ** -1,
+        ValueError,
+        "Integers to negative integer powers are not allowed.",
+    ),
+    "assignment": (lambda x: x.copy().__setitem__(0, np.ones(3)), ValueError, "could not broadcast"),
+    "read-only": (lambda x: np.broadcast_to(x + 1, (2, 3, 4)).__setitem__(0, 1), ValueError, "read-only"),
+    "argmin": (lambda x: x[:0].argmin(0), ValueError, "attempt to get argmin of an empty sequence"),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_numpys_errors_keep_their_kind_and_gain_the_line(name):
+    function, kind, text = PLAIN[name]
+    with pytest.raises(kind) as caught:
+        trace(function, (X,))
+    assert text in str(caught.value)
+    assert "test_errors.py:" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.ones(3, complex), np.array(["a"]), np.ones(2, "M8[s]"), np.longdouble(1)])
+def test_dtypes_that_kernels_lack(value):
+    with pytest.raises(FusionError, match="cannot be fused: expected bool, integers or float16, float32, float64"):
+        trace(lambda x: x, (value,))
+
+
+def test_complex_scalars():
+    with pytest.raises(FusionError, match="argument 1 is complex"):
+        trace(lambda x, s: x * s, (X, 1j))
