@@ -102,7 +102,9 @@ def _(numexpr):
     def below(d):
         z = numexpr.evaluate("abs(d) * root", {**constants, "d": d})
         t = numexpr.evaluate("one / (one + P * z)", {**constants, "z": z})
-        tail = numexpr.evaluate("((((A * t + B) * t + C) * t + D) * t + E) * t * exp(-z * z)", {**constants, "t": t, "z": z})
+        tail = numexpr.evaluate(
+            "((((A * t + B) * t + C) * t + D) * t + E) * t * exp(-z * z)", {**constants, "t": t, "z": z}
+        )
         return numexpr.evaluate("half * where(d < 0, tail, one + one - tail)", {**constants, "d": d, "tail": tail})
 
     def call():

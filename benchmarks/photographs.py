@@ -129,7 +129,8 @@ def opencv(cv2, interpolation):
         short = min(width, height)
         width, height = int(RESIZE * width / short), int(RESIZE * height / short)
         left, upper = round((width - CROP) / 2), round((height - CROP) / 2)
-        return cv2.resize(pixels, (width, height), interpolation=interpolation)[upper : upper + CROP, left : left + CROP]
+        pixels = cv2.resize(pixels, (width, height), interpolation=interpolation)
+        return pixels[upper : upper + CROP, left : left + CROP]
 
     return one
 
@@ -180,7 +181,8 @@ def torchvision_transforms(torch):
         from torchvision.transforms import v2
     except RuntimeError:
         library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms", "roi_align", "qroi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d"):
+        names = "nms qnms roi_align qroi_align ps_roi_align roi_pool ps_roi_pool deform_conv2d"
+        for name in names.split():
             for operator in (name, f"_{name}_backward"):
                 library.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
         torchvision_transforms.library = library  # what it declares goes with it

@@ -2,6 +2,8 @@
 
 from harness import HAND, LIMIT, OURS, PEER, Call, Case, largest_error, options, run, size, threads  # isort: split
 
+from itertools import pairwise
+
 import numpy as np
 from limits import stream
 
@@ -53,7 +55,7 @@ def _():
     """Sums and sums of squares in float64, 200 rows at a time; then the same walk once more."""
     pool = threads()
     edges = [ROWS * t // options.threads for t in range(options.threads + 1)]
-    spans = list(zip(edges, edges[1:], strict=False))
+    spans = list(pairwise(edges))
 
     def blocks(lo, hi):
         return (slice(start, min(start + 200, hi)) for start in range(lo, hi, 200))

@@ -15,7 +15,7 @@ import numpy as np
 from . import ir
 from .codegen_reduce import ReduceSource
 from .emit import UNROLL, Access, memory_type, writing
-from .folds import Fold
+from .folds import Fold, FoldPart
 from .operands import Operands, Writer
 from .plan import Buffer, Position, Stage
 
@@ -36,8 +36,10 @@ class Kernel:
     partials: int  # bytes for partial results
     rows: int  # work items of the second call that joins partial results (0: none)
     folds: dict[str, Fold]  # by the prefix of their names in the source
+    parts: list[tuple[int, FoldPart]]  # which numbers are the addresses of parts of folds
     users: dict[str, ir.UserFunction]
     errors: list[str]
+    words: int = 0  # the arguments are those of a stage
 
 
 def generate(stage: Stage) -> Kernel:
@@ -57,6 +59,7 @@ def generate(stage: Stage) -> Kernel:
         partials=printer.partials,
         rows=printer.rows,
         folds=printer.folds,
+        parts=printer.parts,
         users=printer.users,
         errors=printer.errors,
     )

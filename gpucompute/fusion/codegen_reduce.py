@@ -7,11 +7,13 @@ elements of one, columns are folded side by side.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from .. import ops
 from .emit import UNROLL, Access, memory_type, value_type, writing
-from .folds import Fold, fold_for
+from .folds import Fold, FoldPart, fold_for
 from .operands import Operands, Writer
 from .plan import Apply, Expr, Load, Phase, Position, Reduction, Stage, Store, leaves
 
@@ -115,8 +117,9 @@ class ReduceSource(Operands):
                         f"there = min({n}, (i + 2 * step) * {BLOCK}) - (i + step) * {BLOCK}",
                     )
                     w.add(f"left = part + i * {step}", f"right = left + step * {step}")
-                    for fold, at in zip(self.phase_folds, self.state_at, strict=True):
-                        w.add(f"{fold}_join(left + {at}, here, right + {at}, there, {self.wd})")
+                    for name, at in zip(self.phase_folds, self.state_at, strict=True):
+                        join = self._part(name, "join")
+                        w.add(f"call_join({join}, left + {at}, here, right + {at}, there, {self.wd})")
                     w.add("i += 2 * step")
                 w.add("step *= 2")
             self._finish(phase, slots, "part", n)
@@ -147,6 +150,16 @@ class ReduceSource(Operands):
         self.stack_at = self.counts_at + LEVELS * 8
         self.state_bytes = state
         self.scratch = max(self.scratch, self.stack_at + (LEVELS + 1) * state)
+
+    def _part(self, name: str, part: Literal["tile", "join"]) -> str:
+        """Return source for the address of a part of a fold."""
+        wanted = FoldPart(self.folds[name], part, self.columns)
+        for number, known in self.parts:
+            if known == wanted:
+                return f"q{number}"
+        number = self._named(0)
+        self.parts.append((number, wanted))
+        return f"q{number}"
 
     def _fold_name(self, fold: Fold) -> str:
         for name, known in self.folds.items():
@@ -189,7 +202,7 @@ class ReduceSource(Operands):
                 slot = self._direct(operand, accesses)
                 tile = f"s + {self.buffer_at[id(operand)]}" if slot is None else f"b{slot}"
                 state = f"s + {self.stack_at} + d * {self.state_bytes} + {at}"
-                w.add(f"{name}_tile({tile}, count, {self.wd}, r, s + {self.lanes_at}, {state})")
+                w.add(f"call_tile({self._part(name, 'tile')}, {tile}, count, {self.wd}, r, s + {self.lanes_at}, {state})")
             w.add(f"counts = ptr_int64(s + {self.counts_at})", "counts[d] = count", "m = t")
             with w.block("while m & 1:"):
                 self._join()
@@ -203,7 +216,7 @@ class ReduceSource(Operands):
         w = self.w
         w.add("d -= 1", f"left = s + {self.stack_at} + d * {self.state_bytes}", f"right = left + {self.state_bytes}")
         for name, at in zip(self.phase_folds, self.state_at, strict=True):
-            w.add(f"{name}_join(left + {at}, counts[d], right + {at}, counts[d + 1], {self.wd})")
+            w.add(f"call_join({self._part(name, 'join')}, left + {at}, counts[d], right + {at}, counts[d + 1], {self.wd})")
         w.add("counts[d] += counts[d + 1]")
 
     def _direct(self, operand: Expr, accesses: dict[int, Access]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,6 +53,10 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: di
         return call_ufunc(ufunc, "__call__", (left, right), kwargs)
     if method != "__call__":
         raise fusion_error(f"np.{ufunc.__name__}.{method} cannot be fused; call it outside the fused function")
+    if ufunc.signature is not None:
+        raise fusion_error(
+            f"np.{ufunc.__name__} is a library call that cannot be fused; call it outside the fused function"
+        )
     names = ops.SEVERAL.get(ufunc.__name__)
     if names is None:
         op = ops.find(ufunc.__name__)
@@ -196,7 +201,18 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Traced:
 
 def select(tracer: Tracer, condition: Any, x: Any, y: Any) -> ir.Node:
     """Return ``where(condition, x, y)`` with the dtype of `x` and `y`."""
-    return tracer.apply("where", tracer.cast(condition, BOOL), x, y)
+    dtype = result_type(tracer, x, y)
+    return tracer.apply("where", tracer.cast(condition, BOOL), tracer.wrapped(x, dtype), tracer.wrapped(y, dtype))
+
+
+def _bound(tracer: Tracer, value: Any, dtype: DType, nearer: Callable[..., int]) -> Any:
+    """Return a bound for integers of `dtype`: NumPy ignores Python integers that no value of `dtype` passes."""
+    if value is None or tracer.kind(value) is not int:
+        return value
+    limit = int(np.iinfo(dtype).min if nearer is builtins.max else np.iinfo(dtype).max)
+    if weak_type(value) is None:
+        return tracer.derive(lambda bound: nearer(bound, limit), value)
+    return None if nearer(value, limit) == limit else value
 
 
 @implements(np.clip)
@@ -207,6 +223,9 @@ def clip(
     high = max if a_max is None or a_max is np._NoValue else a_max
     low, high = (None if bound is np._NoValue else bound for bound in (low, high))
     tracer = tracer_of(a, low, high)
+    kind = tracer.kind(a)
+    if isinstance(kind, np.dtype) and kind.kind in "iu":
+        low, high = _bound(tracer, low, kind, builtins.max), _bound(tracer, high, kind, builtins.min)
     given = [bound for bound in (low, high) if bound is not None]
     # one bound is NumPy's maximum or minimum, none its positive
     name = "clip" if len(given) == 2 else "maximum" if high is None else "minimum"
@@ -220,11 +239,11 @@ def np_select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any =
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError("list of cases must be same length as list of conditions, and not empty")
     dtype = result_type(tracer, *choicelist, default)
-    result = tracer.cast(default, dtype)
+    result = tracer.wrapped(default, dtype)
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         if tracer.kind(condition) not in (bool, BOOL):
             raise TypeError("invalid entry in condlist: should be boolean ndarray")
-        result = tracer.apply("where", condition, tracer.cast(choice, dtype), result)
+        result = tracer.apply("where", condition, tracer.wrapped(choice, dtype), result)
     return tracer.wrap(result, owner="local")
 
 
@@ -269,134 +288,6 @@ def _result_type(*values: Any) -> DType:
 @implements(np.can_cast)
 def _can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
     return np.can_cast(from_.dtype if isinstance(from_, Traced) else from_, to, casting)
-
-
-# ---- functions made of others
-
-
-@implements(np.round, np.around)
-def round(a: Any, decimals: int = 0, out: Any = None) -> Traced:
-    decimals = static(decimals, "decimals")
-    tracer = tracer_of(a)
-    node = tracer.node(a)
-    if node.dtype.kind == "b":
-        if decimals:
-            raise fusion_error(f"round of bool to {decimals} decimals: cast to a float first with .astype")
-        node = tracer.cast(node, np.dtype(np.float16))
-    if node.dtype.kind == "f" and decimals == 0:
-        node = tracer.apply("rint", node)
-    elif node.dtype.kind == "f":
-        # as ndarray.round: scale, round to even, scale back
-        first, last = ("multiply", "divide") if decimals > 0 else ("divide", "multiply")
-        factor = float(10 ** abs(decimals))
-        node = tracer.apply(last, tracer.apply("rint", tracer.apply(first, node, factor)), factor)
-    elif decimals < 0:
-        factor = float(10**-decimals)
-        scaled = tracer.apply("multiply", tracer.apply("rint", tracer.apply("divide", node, factor)), factor)
-        node = tracer.cast(scaled, node.dtype)
-    return store(tracer, node, out, casting="unsafe")
-
-
-@implements(np.nan_to_num)
-def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Traced:
-    tracer = tracer_of(x)
-    node = tracer.node(x)
-    if node.dtype.kind == "f":
-        limits = np.finfo(node.dtype)
-        zero = tracer.builder.constant(0, node.dtype)
-        infinite = tracer.apply("isinf", node)
-        positive = tracer.apply("logical_and", infinite, tracer.apply("greater", node, zero))
-        negative = tracer.apply("logical_and", infinite, tracer.apply("less", node, zero))
-        for condition, value in (
-            (tracer.apply("isnan", node), nan),
-            (positive, limits.max if posinf is None else posinf),
-            (negative, limits.min if neginf is None else neginf),
-        ):
-            node = tracer.apply("where", condition, tracer.cast(value, node.dtype), node)
-    if not copy and isinstance(x, Traced):
-        x._assign(node)
-        return x
-    return tracer.wrap(node)
-
-
-@implements(np.isclose)
-def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Traced:
-    tracer = tracer_of(a, b, rtol, atol)
-    y = tracer.node(b)
-    if y.dtype.kind != "f":
-        y = tracer.cast(y, result_type(tracer, y, 1.0))
-    x = tracer.node(a)
-    tolerance = tracer.apply("add", atol, tracer.apply("multiply", rtol, tracer.apply("absolute", y)))
-    close = tracer.apply("less_equal", tracer.apply("absolute", tracer.apply("subtract", x, y)), tolerance)
-    close = tracer.apply("logical_and", close, tracer.apply("isfinite", y))
-    close = tracer.apply("logical_or", close, tracer.apply("equal", x, y))
-    if equal_nan:
-        both = tracer.apply("logical_and", tracer.apply("isnan", x), tracer.apply("isnan", y))
-        close = tracer.apply("logical_or", close, both)
-    return tracer.wrap(close)
-
-
-@implements(np.allclose)
-def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Traced:
-    return HANDLERS[np.all](isclose(a, b, rtol, atol, equal_nan))  # type: ignore[no-any-return]
-
-
-@implements(np.array_equal)
-def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
-    tracer = tracer_of(a1, a2)
-    x, y = traced(a1, tracer), traced(a2, tracer)
-    if x.shape != y.shape:
-        return False
-    same = tracer.apply("equal", x, y)
-    if equal_nan:
-        both = tracer.apply("logical_and", tracer.apply("isnan", x), tracer.apply("isnan", y))
-        same = tracer.apply("logical_or", same, both)
-    return HANDLERS[np.all](tracer.wrap(same))
-
-
-@implements(np.sinc)
-def sinc(x: Any) -> Traced:
-    tracer = tracer_of(x)
-    node = tracer.node(x)
-    if node.dtype.kind != "f":
-        node = tracer.cast(node, np.dtype(np.float64))
-    y = tracer.apply("multiply", np.pi, node)
-    zero = tracer.apply("equal", y, 0.0)
-    y = tracer.apply("where", zero, float(np.finfo(node.dtype).eps), y)
-    return tracer.wrap(tracer.apply("divide", tracer.apply("sin", y), y))
-
-
-@implements(np.real, np.real_if_close)
-def real(val: Any, tol: float = 100) -> Any:
-    return val
-
-
-@implements(np.iscomplexobj)
-def iscomplexobj(x: Any) -> bool:
-    return False
-
-
-@implements(np.isrealobj)
-def isrealobj(x: Any) -> bool:
-    return True
-
-
-@implements(np.shape)
-def shape(a: Any) -> Any:
-    return a.shape
-
-
-@implements(np.ndim)
-def ndim(a: Any) -> int:
-    return int(a.ndim)
-
-
-@implements(np.size)
-def size(a: Any, axis: Any = None) -> int:
-    if axis is None:
-        return int(a.size)
-    axes = np.lib.array_utils.normalize_axis_tuple(axis, a.ndim)
-    return int(np.prod([a.shape[axis] for axis in axes]))
 
 
 # ---- elementwise functions that NumPy lacks

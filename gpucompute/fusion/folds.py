@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,6 +52,43 @@ class Fold:
             assert isinstance(reduction.expr, Apply)
             return reduction.expr.args[0]
         return reduction.expr
+
+
+@dataclass(frozen=True)
+class FoldPart:
+    """The tile or join of a fold, compiled once for all kernels that call it.
+
+    columns : a number of columns that is a constant of the code, or None; fold : whose part it is.
+    """
+
+    fold: Fold
+    part: Literal["tile", "join"]
+    columns: int | None
+
+    @property
+    def source(self) -> str:
+        """A function of the part's arguments."""
+        names = ["a", "b", "c", "d", "e", "f"][: self.words]
+        place = 2 if self.part == "tile" else 4
+        values = names.copy()
+        if self.columns is not None:
+            values[place] = str(self.columns)
+        return f"def kernel({', '.join(names)}):\n    x_{self.part}({', '.join(values)})\n"
+
+    @property
+    def folds(self) -> dict[str, Fold]:
+        """The fold under the name that the source uses."""
+        return {"x": self.fold}
+
+    @property
+    def users(self) -> dict[str, ir.UserFunction]:
+        """No functions of the user beside those of the fold."""
+        return {}
+
+    @property
+    def words(self) -> int:
+        """The number of its arguments, all int64."""
+        return 6 if self.part == "tile" else 5
 
 
 _INT64 = np.dtype(np.int64)

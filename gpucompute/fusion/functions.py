@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import elementwise, indexing, joins, reductions, summaries, views
+from . import composed, elementwise, indexing, joins, reductions, summaries, views
 from .elementwise import elementwise_function
 
-__all__ = ["elementwise", "erf", "erfc", "indexing", "joins", "reductions", "sigmoid", "summaries", "views"]
+__all__ = ["composed", "elementwise", "erf", "erfc", "indexing", "joins", "reductions", "sigmoid", "summaries", "views"]
 
 erf = elementwise_function(
     "erf",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,7 @@ def _gather(tracer: Tracer, source: ir.Node, indices: list[tuple[int, ir.Node]],
     for (_, index), length in zip(indices, extents, strict=True):
         check_range(tracer, index, length, first)
     index = indices[0][1] if len(indices) == 1 else flat_index(tracer, [node for _, node in indices], extents)
-    merged = source.shape[:first] + (int(np.prod(extents)),) + source.shape[first + len(axes) :]
+    merged = (*source.shape[:first], prod(extents), *source.shape[first + len(axes) :])
     return gather(tracer, tracer.builder.reshape(source, merged), index, first)
 
 
@@ -170,10 +171,11 @@ def known_values(tracer: Tracer, node: ir.Node) -> Any:
 
 def flat_index(tracer: Tracer, indices: list[ir.Node], extents: ir.Shape) -> ir.Node:
     """Return the position in the merged axes; one out of range stays out of range."""
-    total = int(np.prod(extents))
+    total = tracer.size(prod(extents))
     flat: Any = 0
     bad: Any = None
-    for index, length in zip(indices, extents, strict=True):
+    for index, extent in zip(indices, extents, strict=True):
+        length = tracer.size(extent)
         inside = tracer.apply("where", tracer.apply("less", index, 0), tracer.apply("add", index, length), index)
         outside = tracer.apply(
             "logical_or", tracer.apply("less", inside, 0), tracer.apply("greater_equal", inside, length)
@@ -244,9 +246,9 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
         raise TypeError(f"Cannot cast index data from {index.dtype} to int64\n  at {user_line()}")
     index = tracer.cast(index, INT64)
     if mode == "wrap":
-        index = tracer.apply("remainder", index, length)
+        index = tracer.apply("remainder", index, tracer.size(length))
     elif mode == "clip":
-        index = tracer.apply("clip", index, 0, length - 1)
+        index = tracer.apply("clip", index, 0, tracer.size(length - 1))
     result = source.shape[:axis] + index.shape + source.shape[axis + 1 :]
     if 0 not in result:
         check_range(tracer, index, length, axis)

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import ir
 from .emit import UNROLL, Access, Emitter, memory_type
-from .folds import Fold
+from .folds import Fold, FoldPart
 from .layout import merge
 from .plan import Buffer, Expr, GatherLoad, Load, Position, Stage, leaves
 
@@ -54,6 +54,7 @@ class Operands:
         self.users: dict[str, ir.UserFunction] = {}
         self.errors: list[str] = []
         self.folds: dict[str, Fold] = {}
+        self.parts: list[tuple[int, FoldPart]] = []  # numbers that are addresses of parts of folds
         self._printed: set[str] = set()  # pointers of the current walk that exist already
         self.row_values: dict[int, str] = {}  # id of a leaf that reads a row's reduction -> its name
         self.reads: list[int] = []  # numbers that the kernel reads at its start

@@ -228,6 +228,8 @@ class _Planner:
     def _remember(self, node: ir.Node, buffer: Buffer) -> Buffer:
         self.buffers[id(node)] = buffer
         self.alive.append(node)
+        for key in [key for key in self.memo if key[0] == id(node)]:
+            del self.memo[key]  # from now on it is read, not computed
         return buffer
 
     # Storing

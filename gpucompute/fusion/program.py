@@ -33,6 +33,8 @@ class _Step:
         self.kernel = kernel
         self.stage = stage
         self.numbers = np.array(kernel.numbers or [0], np.int64)
+        for number, part in kernel.parts:
+            self.numbers[number] = cache.address_of(part, fast)
         self.q = self.numbers.ctypes.data
         self.p = first_slot * 8
         self.items = kernel.items
@@ -146,7 +148,7 @@ class Program:
             if e is not None and e[0]:
                 site = step.kernel.errors[e[0] - 1]
                 raise OutOfRangeError(f"index {e[1]} is out of bounds for an axis of size {e[2]}\n  at {site}")
-        return [made[index] if made[index].shape == shape else made[index].reshape(shape) for index, shape in self.results]
+        return [made[i] if made[i].shape == shape else made[i].reshape(shape) for i, shape in self.results]
 
 
 def _empty_value(op: Any) -> Any:

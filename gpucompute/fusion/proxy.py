@@ -223,7 +223,7 @@ class Traced:
             "use np.where(condition, a, b), &, | and ~, or name the argument in static_argnames if it is a setting",
         )
 
-    def _python_number(self) -> Any:
+    def _python_number(self, *args: Any) -> Any:
         return self._needs_value(
             "a conversion to a Python number",
             "keep it as an array (np.sqrt instead of math.sqrt, x.astype instead of float(x)), name the argument in "
@@ -231,6 +231,7 @@ class Traced:
         )
 
     __int__ = __float__ = __complex__ = __index__ = _python_number
+    __round__ = __trunc__ = __floor__ = __ceil__ = _python_number
 
     def item(self, *args: Any) -> Any:
         return self._python_number()
@@ -245,8 +246,8 @@ class Traced:
         return self._needs_value(
             "a conversion to a NumPy array (np.asarray, np.array, a function that is not NumPy's, or an assignment "
             "into a NumPy array made inside the function)",
-            "use NumPy's functions on it directly, make arrays to write to with np.zeros_like(x) or "
-            "np.zeros(shape, like=x), or do this step outside the fused function",
+            "use NumPy's functions on it directly (np.stack([a, b]) for np.array([a, b])), make arrays to write to "
+            "with np.zeros_like(x) or np.zeros(shape, like=x), or do this step outside the fused function",
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -268,6 +269,8 @@ class Traced:
 
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         handler = HANDLERS.get(func)
+        if not contains_traced((args, kwargs)):  # like=: an array that NumPy makes, for this function to write to
+            return self._tracer.wrap(self._tracer.capture(func(*args, **kwargs)), owner="local")
         if handler is None:
             raise fusion_error(
                 f"{func.__module__}.{func.__name__} cannot be fused (it is not elementwise, a view, a gather or a "
@@ -314,6 +317,14 @@ class Traced:
 
     def flatten(self, order: str = "C") -> Traced:
         return HANDLERS[np.copy](HANDLERS[np.ravel](self, order))  # type: ignore[no-any-return]
+
+    def conjugate(self) -> Traced:
+        return self.__array_ufunc__(np.conjugate, "__call__", self)  # type: ignore[no-any-return]
+
+    conj = conjugate
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Traced:
+        return self
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -433,7 +444,6 @@ for _function in (
     np.swapaxes,
     np.repeat,
     np.diagonal,
-    np.conjugate,
 ):
     _name = {"amin": "min", "amax": "max"}.get(_function.__name__, _function.__name__)
     setattr(Traced, _name, _method(_function))

@@ -66,6 +66,7 @@ class Tracer:
         self.weak_casts: list[tuple[int, DType, str]] = []
         self._arrays = arrays
         self._scalars = scalars
+        self._sizes: dict[Any, Traced] = {}
 
     # ---- values into nodes
 
@@ -106,6 +107,14 @@ class Tracer:
             return self.builder.map("cast", (node,), dtype)
         return self.builder.cast(node, dtype)
 
+    def wrapped(self, value: Any, dtype: DType) -> ir.Node:
+        """Return the node of a value in `dtype` where NumPy lets integers wrap around (np.where, np.select)."""
+        if self.kind(value) is not int or dtype.kind not in "iu":
+            return self.cast(value, dtype)
+        if weak_type(value) is not None:
+            return self.builder.constant(np.asarray(value).astype(dtype), dtype)
+        return self.builder.map("cast", (value._node,), dtype)
+
     def literal(self, value: Any, dtype: DType) -> ir.Node:
         """Return the constant for a Python scalar; an integer that does not fit raises NumPy's OverflowError."""
         with np.errstate(all="ignore"):
@@ -115,18 +124,21 @@ class Tracer:
                 raise OverflowError(f"{error}\n  at {user_line()}") from None
 
     def capture(self, value: Any) -> ir.Node:
-        """Return the node of an array from outside the graph: an input, or a constant when it has one element.
+        """Return the node of an array from outside: an input, or a constant if it is all zeros or has one element.
 
         A copy is taken, since the function may change its own array later.
         """
         if not (isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(value, "__array__")):
-            raise fusion_error(f"a value of type {type(value).__name__} cannot be fused: expected an array or a number")
+            kind = type(value).__name__
+            raise fusion_error(f"a value of type {kind} cannot be fused: expected an array or a number")
         array = self._assemble(value) if isinstance(value, (list, tuple)) else np.asarray(value)
         if isinstance(array, ir.Node):
             return array
         array = np.array(array, native(array.dtype), order="C", copy=True)
-        if array.size == 1:
-            return self.builder.reshape(self.builder.constant(array.reshape(())[()], array.dtype), array.shape)
+        words = array.reshape(-1).view(np.uint8).reshape(array.size, -1)
+        if array.size and (array.size == 1 or (words == 0).all()):
+            constant = self.builder.constant(array.reshape(-1)[0], array.dtype)
+            return self.builder.broadcast(constant, array.shape)
         same = (
             i
             for i, known in enumerate(self.captured)
@@ -211,6 +223,16 @@ class Tracer:
         index = self._scalars + len(self.derived)
         self.derived.append((function, sources, kind, user_line()))
         return self.wrap(self.builder.scalar(index, WEAK_DTYPES[kind]), weak=kind)
+
+    def size(self, number: Any) -> Traced:
+        """Return a number that follows from shapes as a run-time scalar, so that kernels do not depend on sizes."""
+        kind = float if isinstance(number, float) else int
+        known = self._sizes.get((kind, number))
+        if known is None:
+            index = self._scalars + len(self.derived)
+            self.derived.append((kind, (number,), kind, user_line()))
+            known = self._sizes[kind, number] = self.wrap(self.builder.scalar(index, WEAK_DTYPES[kind]), weak=kind)
+        return known
 
     # ---- nodes into values
 

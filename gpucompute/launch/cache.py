@@ -22,7 +22,7 @@ from .. import config
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from ..fusion.codegen import Kernel
+    from .compiler import Unit
 
 _MAGIC = b"gpucompute kernel 1\n"
 _PROTOTYPE = ctypes.CFUNCTYPE(
@@ -46,6 +46,7 @@ class CacheInfo(NamedTuple):
 
 
 class _Entry(NamedTuple):
+    address: int
     call: Callable[..., None]
     keep: Any  # what owns the machine code
     nbytes: int
@@ -82,17 +83,26 @@ def folder() -> Path:
     return config.cache_dir() / "kernels"
 
 
-def function_for(kernel: Kernel, fast: bool) -> Callable[..., None]:
-    """Return the machine code of `kernel`, as a function that releases the GIL while it runs.
+def function_for(kernel: Unit, fast: bool) -> Callable[..., None]:
+    """Return the machine code of a stage's kernel, as a function that releases the GIL while it runs.
 
-    `fast` lets the compiler contract and reassociate.
+    `fast` lets the compiler contract and use reciprocals.
     """
+    return _find(kernel, fast).call
+
+
+def address_of(kernel: Unit, fast: bool) -> int:
+    """Return where the machine code of a function lies that kernels call."""
+    return _find(kernel, fast).address
+
+
+def _find(kernel: Unit, fast: bool) -> _Entry:
     key, on_disk = _key(kernel, fast)
     with _lock:
         entry = _entries.get(key)
         if entry is not None:
             _counts["hits"] += 1
-            return entry.call
+            return entry
         entry = _load(key) if on_disk else None
         if entry is not None:
             _counts["loaded"] += 1
@@ -100,10 +110,10 @@ def function_for(kernel: Kernel, fast: bool) -> Callable[..., None]:
             entry = _compile(kernel, fast, key, on_disk)
             _counts["compiled"] += 1
         _entries[key] = entry
-        return entry.call
+        return entry
 
 
-def _key(kernel: Kernel, fast: bool) -> tuple[str, bool]:
+def _key(kernel: Unit, fast: bool) -> tuple[str, bool]:
     """Return the key of a kernel, and whether other processes would find the same code under it."""
     users = [(name, fingerprint(user.function)) for name, user in sorted(kernel.users.items())]
     for name, fold in sorted(kernel.folds.items()):
@@ -111,7 +121,7 @@ def _key(kernel: Kernel, fast: bool) -> tuple[str, bool]:
     shared = all(text is not None for _, text in users)
     if not shared:  # only this process knows the function: its identity tells it from others
         users = [(name, repr(id(user.function))) for name, user in sorted(kernel.users.items())]
-    parts = [_surroundings(), str(fast), kernel.source, repr(sorted(kernel.folds.items())), repr(users)]
+    parts = [_surroundings(), str(fast), str(kernel.words), kernel.source, repr(sorted(kernel.folds.items())), repr(users)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest(), shared
 
 
@@ -132,13 +142,13 @@ def _surroundings() -> str:
     return "\0".join([digest.hexdigest(), *versions, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()])
 
 
-def _compile(kernel: Kernel, fast: bool, key: str, on_disk: bool) -> _Entry:
-    from .compiler import compile_kernel
+def _compile(kernel: Unit, fast: bool, key: str, on_disk: bool) -> _Entry:
+    from .compiler import compile_unit
 
-    symbol, code, compiled = compile_kernel(kernel, fast)
+    symbol, code, compiled = compile_unit(kernel, fast)
     if on_disk:
         _write(folder() / f"{key}.kernel", symbol, code)
-    return _Entry(_PROTOTYPE(compiled.address), compiled, len(code))
+    return _Entry(compiled.address, _PROTOTYPE(compiled.address), compiled, len(code))
 
 
 def _write(path: Path, symbol: str, code: bytes) -> None:
@@ -177,4 +187,4 @@ def _load(key: str) -> _Entry | None:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     address = engine.get_function_address(symbol.decode())
-    return _Entry(_PROTOTYPE(address), engine, len(code)) if address else None
+    return _Entry(address, _PROTOTYPE(address), engine, len(code)) if address else None

@@ -12,7 +12,7 @@ import functools
 import math
 import types as python_types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from ..kernels.cpu import gather, reduce
 from . import user_fold
 
 if TYPE_CHECKING:
-    from ..fusion.codegen import Kernel
     from ..fusion.folds import Fold
+    from ..fusion.ir import UserFunction
 
 _NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 # Functions of one expression in kernels/cpu/reduce.py.
@@ -31,8 +31,21 @@ SMALL = {"add", "multiply", "larger", "smaller", "greater", "less", "fold_value"
 FAST = {"contract", "arcp"}
 
 
-def compile_kernel(kernel: Kernel, fast: bool) -> tuple[str, bytes, Any]:
-    """Compile `kernel` for this processor; return its symbol, its object code and what keeps it loaded."""
+class Unit(Protocol):
+    """What is compiled at once: the source of a function ``kernel`` and the names that it uses.
+
+    folds : folds by the prefix of their functions' names; users : users' functions by name; words : how many plain
+    int64 arguments the function takes, 0 for the arguments of a stage's kernel.
+    """
+
+    source: str
+    folds: dict[str, Fold]
+    users: dict[str, UserFunction]
+    words: int
+
+
+def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
+    """Compile for this processor; return the symbol, the object code and what keeps it loaded."""
     import numba
     from numba import types
 
@@ -43,8 +56,9 @@ def compile_kernel(kernel: Kernel, fast: bool) -> tuple[str, bytes, Any]:
     for name, user in kernel.users.items():
         names[name] = _decorate(user.function, fast)
     exec(compile(kernel.source, "<gpucompute kernel>", "exec"), names)
-    table = types.CPointer(types.int64)
-    signature = types.void(types.int64, types.int64, table, table, types.int64, types.int64, table)
+    table, word = types.CPointer(types.int64), types.int64
+    arguments = (word,) * kernel.words or (word, word, table, table, word, word, table)
+    signature = types.void(*arguments)
     compiled = numba.cfunc(signature, error_model="numpy", fastmath=FAST if fast else False)(names["kernel"])
     library = compiled._library
     return compiled.native_name, bytes(library._get_compiled_object()), compiled
@@ -78,6 +92,8 @@ def _common(fast: bool) -> dict[str, Any]:
     names.update({f"ptr_{name}": _pointer(name) for name in _NAMES})
     names.update(bool_=np.bool_, inf=math.inf, nan=math.nan)
     names["checked"] = _decorate(gather.checked, fast)
+    names["call_tile"] = _caller(6)
+    names["call_join"] = _caller(5)
     names["copy_words"] = _rebuild(reduce.copy_words, {"INT64": names["ptr_int64"], "range": range}, fast)
     return names
 
@@ -127,6 +143,34 @@ def _rebuild(function: Callable[..., Any], scope: dict[str, Any], fast: bool) ->
     rebuilt = python_types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
     small = function.__name__ in SMALL
     return _decorate_small(rebuilt, fast) if small else _decorate(rebuilt, fast)
+
+
+def _caller(words: int) -> Any:
+    """Return a compiled call of the function at an address with `words` int64 arguments."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        pointer = ir.FunctionType(ir.VoidType(), [word] * words).as_pointer()
+        builder.call(builder.inttoptr(args[0], pointer), args[1:])
+        return context.get_dummy_value()
+
+    signature = types.void(*[types.int64] * (words + 1))
+    if words == 5:
+
+        @intrinsic
+        def call_five(typing_context: Any, f: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
+            return signature, generate
+
+        return call_five
+
+    @intrinsic
+    def call_six(typing_context: Any, f: Any, a: Any, b: Any, c: Any, d: Any, e: Any, g: Any) -> Any:
+        return signature, generate
+
+    return call_six
 
 
 def _pointer(name: str) -> Any:

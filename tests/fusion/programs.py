@@ -34,7 +34,8 @@ LARGEST = 1100  # elements of any value
 
 EXACT_UNARY = (
     "-{a}", "+{a}", "abs({a})", "~{a}", "np.square({a})", "np.sqrt(abs({a}))", "np.floor({a})", "np.ceil({a})",
-    "np.trunc({a})", "np.rint({a})", "np.isnan({a})", "np.isfinite({a})", "np.logical_not({a})", "np.reciprocal({a} + 0.5)",
+    "np.trunc({a})", "np.rint({a})", "np.isnan({a})", "np.isfinite({a})", "np.logical_not({a})",
+    "np.reciprocal({a} + 0.5)",
     "np.reciprocal({a} | 1)",
     "np.where({a} > 0, {a}, 0)", "np.nan_to_num({a})", "{a}.astype(np.{dtype})", "np.ones_like({a})", "{a} / 255",
     "{a} + 1", "2 * {a}", "{a} - 0.5", "{a} // 3", "{a} % 3", "{a} ** 2", "{a} << 1", "{a} >> 1", "{a} < 2", "{a} == 0",
@@ -59,7 +60,8 @@ ULP_UNARY = (
     "np.tan({a})",
 )
 EXACT_BINARY = (
-    "{a} + {b}", "{a} - {b}", "{a} * {b}", "{a} / {b}", "{a} // {b}", "{a} % {b}", "{a} & {b}", "{a} | {b}", "{a} ^ {b}",
+    "{a} + {b}", "{a} - {b}", "{a} * {b}", "{a} / {b}", "{a} // {b}", "{a} % {b}", "{a} & {b}", "{a} | {b}",
+    "{a} ^ {b}",
     "{a} << ({b} & 3)", "{a} >> ({b} & 3)", "{a} < {b}", "{a} >= {b}", "{a} == {b}", "{a} != {b}", "np.fmod({a}, {b})",
     "np.where({a} > {b}, {a}, {b})", "np.where({b}, {a}, 1)", "np.logical_xor({a}, {b})", "np.gcd({a}, {b})",
     "divmod({a}, {b})[1]",
@@ -68,7 +70,8 @@ ZERO_SIGN_BINARY = ("np.maximum({a}, {b})", "np.minimum({a}, {b})", "np.fmax({a}
 ULP_BINARY = ("np.hypot({a}, {b})", "np.arctan2({a}, {b})", "np.logaddexp({a}, {b})", "abs({a}) ** {b}")
 VIEWS = (
     "{a}.T", "{a}[::-1]", "{a}[1:]", "{a}[:-1]", "{a}[::2]", "{a}[..., ::-2]", "{a}[None]", "{a}[..., None]", "{a}[0]",
-    "{a}[..., -1]", "{a}[-1, 0]", "{a}.reshape(-1)", "{a}.ravel()", "{a}.squeeze()", "np.flip({a})", "np.swapaxes({a}, 0, -1)",
+    "{a}[..., -1]", "{a}[-1, 0]", "{a}.reshape(-1)", "{a}.ravel()", "{a}.squeeze()", "np.flip({a})",
+    "np.swapaxes({a}, 0, -1)",
     "np.moveaxis({a}, 0, -1)", "np.expand_dims({a}, (0, -1))", "np.broadcast_to({a}, (2,) + {a}.shape)",
     "{a}.reshape({a}.shape[::-1])", "{a}.reshape(2, -1)", "np.rot90({a})", "np.diagonal({a})", "{a}[1:, None, ::2]",
     "{a}.T.reshape(-1)[::3]", "{a}.transpose(1, 0)", "np.atleast_2d({a})",
@@ -84,9 +87,12 @@ EXACT_REDUCTIONS = ("argmin", "argmax", "any", "all", "count_nonzero")
 ZERO_SIGN_REDUCTIONS = ("min", "max")
 NEAR_REDUCTIONS = ("sum", "mean", "prod", "var", "std")
 CHANGES = (
-    "{v} = {a}.copy()\n    {v}[{v} > 0] = 1", "{v} = {a}.copy()\n    {v}[1:] = 2", "{v} = +{a}\n    {v}[..., 0] = {a}[..., -1]",
-    "{v} = {a}.copy()\n    {v}[::-2] += 1", "{v} = {a}.copy()\n    {v} *= 2", "{v} = np.zeros_like({a})\n    {v}[1:-1] = {a}[2:]",
-    "{v} = {a}.copy()\n    {v}.T[0] = 3", "{v} = {a}.copy()\n    {v}[{v} < 0] *= -1", "{v} = np.empty_like({a})\n    {v}[...] = {b}",
+    "{v} = {a}.copy()\n    {v}[{v} > 0] = 1", "{v} = {a}.copy()\n    {v}[1:] = 2",
+    "{v} = +{a}\n    {v}[..., 0] = {a}[..., -1]",
+    "{v} = {a}.copy()\n    {v}[::-2] += 1", "{v} = {a}.copy()\n    {v} *= 2",
+    "{v} = np.zeros_like({a})\n    {v}[1:-1] = {a}[2:]",
+    "{v} = {a}.copy()\n    {v}.T[0] = 3", "{v} = {a}.copy()\n    {v}[{v} < 0] *= -1",
+    "{v} = np.empty_like({a})\n    {v}[...] = {b}",
     "{v} = {a}.copy()\n    {v}[{a} != 0] -= 1",
 )  # fmt: skip
 SCALARS = (3, -2, 0, 255, True, 2.5, -0.0, 1e-3)
@@ -158,7 +164,7 @@ class _Writer:
 
 def _in_range(value: Any, dtype: Any) -> bool:
     """Tell whether a cast to `dtype` is defined by C."""
-    value = np.asarray(value)
+    value = np.asarray(value, np.float64) if np.asarray(value).dtype.kind == "f" else np.asarray(value)
     if dtype.kind not in "iu" or value.dtype.kind != "f" or not value.size:
         return True
     limits = np.iinfo(dtype)

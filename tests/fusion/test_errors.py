@@ -85,7 +85,7 @@ CASES = {
     "buffer": (numpy_buffer, "assignment into a NumPy array made inside", "np.zeros_like(x)"),
     "accumulator": (numpy_accumulator, "out= is a NumPy array made inside the function", "np.zeros_like(x)"),
     "matmul": (lambda x: x @ x.T, "matrix products (@)", "outside the fused function"),
-    "np.matmul": (lambda x: np.matmul(x, x.T), "the ufunc matmul cannot be fused"),
+    "np.matmul": (lambda x: np.matmul(x, x.T), "np.matmul is a library call that cannot be fused"),
     "dot": (lambda x: x.dot(x), "the array's dot cannot be fused", "outside"),
     "sort": (lambda x: np.sort(x), "numpy.sort cannot be fused", "outside the fused function"),
     "method sort": (lambda x: x.sort(), "the array's sort cannot be fused"),

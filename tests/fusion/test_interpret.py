@@ -59,6 +59,30 @@ def test_variance_of_small_integers_is_exact_but_for_three_roundings(dtype):
     assert abs(Fraction(float(meaning(lambda x: x.var(), x))) / exact - 1) < Fraction(4, 2**53)
 
 
+OPTIONS = {
+    "ddof": lambda x: (x.var(0, ddof=1), x.std(ddof=2), np.var(x, axis=1, correction=1)),
+    "where": lambda x: (x.sum(0, where=x > 0), x.mean(1, where=x > -1), x.var(1, where=x > -1), x.prod(where=x > 2)),
+    "initial": lambda x: (x.sum(initial=3), x.max(0, initial=0), x.min(1, initial=9, where=x > 0)),
+    "mean=": lambda x: x.var(1, mean=x.mean(1, keepdims=True)),
+    "dtype": lambda x: (x.sum(dtype=np.float64), x.mean(0, dtype=np.float64), x.prod(1, dtype=np.float64)),
+    "integers": lambda x: (
+        (x * 9).astype(np.int8).mean(0),
+        (x * 9).astype(np.int64).var(),
+        (x > 0).mean(),
+        (x > 0).std(),
+    ),
+    "nan": lambda x: (np.nansum(np.sqrt(x), 0), np.nanvar(np.sqrt(abs(x) - 0.1), axis=1), np.nanmax(np.sqrt(x))),
+    "weights": lambda x: (np.average(x, weights=x**2), np.average(x, 1, np.arange(5.0), keepdims=True)),
+    "norms": lambda x: (np.linalg.norm(x), np.linalg.norm(x, 1, axis=0), np.linalg.norm(x[0], np.inf)),
+    "no axes": lambda x: (x.sum(()), x.var(()), x.max(())),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_reductions(name):
+    agrees(OPTIONS[name], np.random.default_rng(5).normal(size=(4, 5)))
+
+
 def test_nan_wins_and_is_first():
     x = np.array([[3, np.nan, -1, np.nan], [np.inf, 2, 2, -np.inf]])
     agrees(lambda x: (x.min(1), x.max(1), x.argmin(1), x.argmax(1), x.min(), np.nanmin(x, axis=1)), x)

@@ -202,6 +202,15 @@ def test_a_scalar_that_does_not_fit_raises_at_the_call():
         traced.scalar_values([255])
 
 
+def test_where_wraps_and_clip_ignores_integers_that_do_not_fit():
+    x = np.array([-128, 3, 127], np.int8)
+    agrees(lambda x, s: (np.where(x > 2, x, s), np.clip(x, -s, s), x.clip(5, s), np.select([x > 2], [s], 1)), x, 255)
+    agrees(lambda x: (np.where(x > 2, x, -300), np.clip(x, -300, 300), x.clip(0, 300), np.select([x > 2], [x], 999)), x)
+    traced = verified(lambda x, s: x.clip(s, None), x, 3)
+    with pytest.raises(OverflowError, match="300 out of bounds for int8"):
+        traced.scalar_values([300])
+
+
 def test_a_literal_that_does_not_fit_raises_at_once():
     with pytest.raises(OverflowError, match=r"Python integer 300 out of bounds for uint8\n  at .*x \+ 300"):
         trace(lambda x: x + 300, (np.ones(3, np.uint8),))
@@ -316,6 +325,30 @@ INDEXING = {
 @pytest.mark.parametrize("name", INDEXING)
 def test_indexing(name):
     agrees(INDEXING[name], np.random.default_rng(1).normal(size=(3, 4, 5)))
+
+
+def test_sizes_are_not_constants_of_the_graph():
+    traced = verified(
+        lambda x: (x.mean(1), x.var(), np.take_along_axis(x, x.argmin(1, keepdims=True), 1)), np.ones((5, 7))
+    )
+    constants = {node.value for node in ir.postorder(traced.outputs) if isinstance(node, ir.Constant)}
+    assert constants <= {0}
+    assert traced.scalar_values([]) == [7.0, 35.0, 35, 5, 7]
+
+
+def like(x):
+    y = np.zeros((2, 4), like=x)
+    y[1] = x[0]
+    return y, np.arange(3, like=x) + x[0, :3], np.full((), 2.5, like=x)
+
+
+def test_arrays_made_like_a_traced_one():
+    agrees(like, np.ones((3, 4)))
+
+
+def test_rarer_functions():
+    x = np.array([-np.inf, -1.5, 0, 2.5, np.inf, np.nan])
+    agrees(lambda x: (np.isposinf(x), np.isneginf(x), np.fix(x), x.conj(), np.piecewise(x, [x < 0], [-1, 1])), x)
 
 
 def test_iteration_and_length():
