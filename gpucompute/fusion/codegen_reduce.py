@@ -202,7 +202,9 @@ class ReduceSource(Operands):
                 slot = self._direct(operand, accesses)
                 tile = f"s + {self.buffer_at[id(operand)]}" if slot is None else f"b{slot}"
                 state = f"s + {self.stack_at} + d * {self.state_bytes} + {at}"
-                w.add(f"call_tile({self._part(name, 'tile')}, {tile}, count, {self.wd}, r, s + {self.lanes_at}, {state})")
+                w.add(
+                    f"call_tile({self._part(name, 'tile')}, {tile}, count, {self.wd}, r, s + {self.lanes_at}, {state})"
+                )
             w.add(f"counts = ptr_int64(s + {self.counts_at})", "counts[d] = count", "m = t")
             with w.block("while m & 1:"):
                 self._join()
@@ -216,7 +218,9 @@ class ReduceSource(Operands):
         w = self.w
         w.add("d -= 1", f"left = s + {self.stack_at} + d * {self.state_bytes}", f"right = left + {self.state_bytes}")
         for name, at in zip(self.phase_folds, self.state_at, strict=True):
-            w.add(f"call_join({self._part(name, 'join')}, left + {at}, counts[d], right + {at}, counts[d + 1], {self.wd})")
+            w.add(
+                f"call_join({self._part(name, 'join')}, left + {at}, counts[d], right + {at}, counts[d + 1], {self.wd})"
+            )
         w.add("counts[d] += counts[d + 1]")
 
     def _direct(self, operand: Expr, accesses: dict[int, Access]) -> int | None:
@@ -407,7 +411,7 @@ class _Segment:
         w.add("while pos < count:")
         w.depth += 1
         w.add("place = r + pos")
-        names = []
+        names: list[str] = []
         left = "place"
         for axis in range(depth - 1, -1, -1):
             if axis == 0:

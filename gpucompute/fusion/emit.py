@@ -70,7 +70,9 @@ class Access:
         if self.inner != "0":
             terms.append(variable if self.inner == "1" else f"{variable} * {self.inner}")
         if u and self.unrolled != "0":
-            terms.append(str(u * int(self.unrolled)) if self.unrolled.lstrip("-").isdigit() else f"{u} * {self.unrolled}")
+            terms.append(
+                str(u * int(self.unrolled)) if self.unrolled.lstrip("-").isdigit() else f"{u} * {self.unrolled}"
+            )
         return " + ".join(terms) or "0"
 
 

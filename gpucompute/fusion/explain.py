@@ -64,10 +64,8 @@ class Explanation:
 
     def __str__(self) -> str:
         kernels = f"{len(self.stages)} kernel" + ("s" if len(self.stages) != 1 else "")
-        lines = [
-            f"{self.function}: {kernels}, {_size(self.nbytes)} moved, at least {_time(self.limit)} "
-            f"at {self.bandwidth / 1e9:.1f} GB/s"
-        ]
+        rate = f"{self.bandwidth / 1e9:.1f} GB/s"
+        lines = [f"{self.function}: {kernels}, {_size(self.nbytes)} moved, at least {_time(self.limit)} at {rate}"]
         for number, stage in enumerate(self.stages, 1):
             lines.append(f"{number}. {stage.name}")
             lines.append(f"   because {stage.reason}")

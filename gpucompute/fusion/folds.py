@@ -97,7 +97,7 @@ _INT32 = np.dtype(np.int32)
 
 def _memory(dtype: DType) -> DType:
     """The dtype of tile buffers: bool as bytes, float16 as the float32 it is computed in."""
-    return {"bool": np.dtype(np.uint8), "float16": np.dtype(np.float32)}.get(dtype.name, dtype)
+    return np.dtype({"bool": np.uint8, "float16": np.float32}.get(dtype.name, dtype))
 
 
 def fold_for(reduction: Reduction) -> Fold:

@@ -245,7 +245,7 @@ class Builder:
     def concatenate(self, parts: tuple[Node, ...], axis: int) -> Node:
         first = parts[0]
         length = sum(part.shape[axis] for part in parts)
-        shape = first.shape[:axis] + (length,) + first.shape[axis + 1 :]
+        shape = (*first.shape[:axis], length, *first.shape[axis + 1 :])
         return self._intern(Concatenate(shape, first.dtype, parts, axis))
 
     def update(self, base: Node, value: Node, params: tuple[tuple[int, int], ...], part: Shape) -> Node:

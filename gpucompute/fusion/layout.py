@@ -59,7 +59,9 @@ class Layout:
         return Layout(self.offset, shape, strides)
 
 
-def merge(extents: list[int], layouts: list[list[int]], groups: list[int]) -> tuple[list[int], list[list[int]], list[int]]:
+def merge(
+    extents: list[int], layouts: list[list[int]], groups: list[int]
+) -> tuple[list[int], list[list[int]], list[int]]:
     """Merge neighbouring axes that every layout walks as one.
 
     `layouts` holds the strides of each operand; `groups` marks each axis, and only axes of one group merge.

@@ -32,6 +32,8 @@ class Writer:
 
 
 class Indent:
+    """Indents what a `Writer` prints inside a ``with``."""
+
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
 

@@ -215,9 +215,7 @@ class _Planner:
         )
         index = self.lower(node.index, spread + actions)
         length = node.source.shape[axis]
-        return GatherLoad(
-            source.buffer, _apply(layout, actions), strides[axis], length, index, node.where, node.dtype
-        )
+        return GatherLoad(source.buffer, _apply(layout, actions), strides[axis], length, index, node.where, node.dtype)
 
     def _buffer(self, node: ir.Node) -> Buffer | None:
         buffer = self.buffers.get(id(node))
@@ -406,9 +404,7 @@ def _can_follow(first: Stage, stage: Stage, later: list[Buffer]) -> bool:
                 return False
             if id(leaf.buffer) in rows:
                 natural = leaf.buffer.layout.strides + (0,) * (rank - kept)
-                same = all(
-                    s == t or n == 1 for s, t, n in zip(leaf.layout.strides, natural, first.shape, strict=True)
-                )
+                same = all(s == t or n == 1 for s, t, n in zip(leaf.layout.strides, natural, first.shape, strict=True))
                 if isinstance(leaf, GatherLoad) or leaf.layout.offset or not same:
                     return False
                 reads = True

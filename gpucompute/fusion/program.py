@@ -91,7 +91,7 @@ class Program:
             if 0 in stage.shape:
                 kept = [n for axis, n in enumerate(stage.shape) if axis not in stage.axes]
                 if prod(kept):
-                    self.fills += [(r.buffer, _empty_value(r.op)) for r in stage.reductions]
+                    self.fills += [(r.buffer, _EMPTY[r.op]) for r in stage.reductions]
                 continue
             kernel = generate(stage)
             first = len(fixed)
@@ -149,7 +149,3 @@ class Program:
                 site = step.kernel.errors[e[0] - 1]
                 raise OutOfRangeError(f"index {e[1]} is out of bounds for an axis of size {e[2]}\n  at {site}")
         return [made[i] if made[i].shape == shape else made[i].reshape(shape) for i, shape in self.results]
-
-
-def _empty_value(op: Any) -> Any:
-    return _EMPTY[op] if isinstance(op, str) else op.empty()

@@ -32,6 +32,8 @@ Precision = Literal["exact", "fast"]
 class Fused:
     """A function made by `fuse`. Call it as the function itself."""
 
+    __name__: str
+
     def __init__(self, function: Callable[..., Any], precision: Precision, static: Collection[str]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -129,7 +131,8 @@ class Fused:
         """Run with results in the arrays `out`: in place where memory allows, else copied."""
         targets = list(out) if isinstance(out, (tuple, list)) else [out]
         if len(targets) != len(program.results):
-            raise ShapeError(f"out has {len(targets)} arrays, but {self!r} returns {len(program.results)}; give one each")
+            count = len(program.results)
+            raise ShapeError(f"out has {len(targets)} arrays, but {self!r} returns {count}; give one for each")
         direct: dict[int, Any] = {}
         for target, (index, shape) in zip(targets, program.results, strict=True):
             dtype = program.made[index].dtype

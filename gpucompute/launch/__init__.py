@@ -1,0 +1,1 @@
+"""How kernels reach the machine: compiling, caching, threads."""

@@ -8,11 +8,13 @@ folder. A file that cannot be read is compiled anew; a folder that cannot be wri
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import importlib.metadata
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +123,14 @@ def _key(kernel: Unit, fast: bool) -> tuple[str, bool]:
     shared = all(text is not None for _, text in users)
     if not shared:  # only this process knows the function: its identity tells it from others
         users = [(name, repr(id(user.function))) for name, user in sorted(kernel.users.items())]
-    parts = [_surroundings(), str(fast), str(kernel.words), kernel.source, repr(sorted(kernel.folds.items())), repr(users)]
+    parts = [
+        _surroundings(),
+        str(fast),
+        str(kernel.words),
+        kernel.source,
+        repr(sorted(kernel.folds.items())),
+        repr(users),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest(), shared
 
 
@@ -131,24 +140,28 @@ def _surroundings() -> str:
     import llvmlite.binding as llvm
 
     digest = hashlib.sha256()
-    kernels = Path(__file__).parent
     from .. import kernels as package
 
     for place in [Path(root) for root in package.__path__]:
         for path in sorted(place.rglob("*.py")):
             digest.update(path.read_bytes())
-    digest.update((kernels / "compiler.py").read_bytes())
+    digest.update(Path(__file__).with_name("compiler.py").read_bytes())
     versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite")]
     return "\0".join([digest.hexdigest(), *versions, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()])
 
 
 def _compile(kernel: Unit, fast: bool, key: str, on_disk: bool) -> _Entry:
-    from .compiler import compile_unit
+    from .compiler import calls_only_libm, compile_unit
 
     symbol, code, compiled = compile_unit(kernel, fast)
-    if on_disk:
+    if on_disk and (not uses_user_code(kernel) or (sys.platform == "linux" and calls_only_libm(compiled))):
         _write(folder() / f"{key}.kernel", symbol, code)
     return _Entry(compiled.address, _PROTOTYPE(compiled.address), compiled, len(code))
+
+
+def uses_user_code(kernel: Unit) -> bool:
+    """Whether the code is more than our own functions, which call nothing outside."""
+    return bool(kernel.users) or any(fold.user is not None for fold in kernel.folds.values())
 
 
 def _write(path: Path, symbol: str, code: bytes) -> None:
@@ -159,10 +172,29 @@ def _write(path: Path, symbol: str, code: bytes) -> None:
         temporary.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
         os.replace(temporary, path)
     except OSError:  # read-only, full or gone: the next process compiles again
-        try:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        except OSError:
-            pass
+
+
+@functools.cache
+def _prepare_loading() -> None:
+    """Make known to LLVM what object code may call: memory functions, and libm for users' functions.
+
+    A process that imports numba gets these from it.
+    """
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    move = ctypes.cast(ctypes.memmove, ctypes.c_void_p).value
+    for name, address in (
+        ("memmove", move),
+        ("memcpy", move),
+        ("memset", ctypes.cast(ctypes.memset, ctypes.c_void_p).value),
+    ):
+        llvm.add_symbol(name, address)
+    if sys.platform == "linux":
+        llvm.load_library_permanently("libm.so.6")
 
 
 def _load(key: str) -> _Entry | None:
@@ -178,8 +210,7 @@ def _load(key: str) -> _Entry | None:
     symbol, code = body.split(b"\n", 1)
     import llvmlite.binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+    _prepare_loading()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, jit=True
     )

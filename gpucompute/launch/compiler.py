@@ -38,10 +38,14 @@ class Unit(Protocol):
     int64 arguments the function takes, 0 for the arguments of a stage's kernel.
     """
 
-    source: str
-    folds: dict[str, Fold]
-    users: dict[str, UserFunction]
-    words: int
+    @property
+    def source(self) -> str: ...
+    @property
+    def folds(self) -> dict[str, Fold]: ...
+    @property
+    def users(self) -> dict[str, UserFunction]: ...
+    @property
+    def words(self) -> int: ...
 
 
 def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
@@ -62,6 +66,13 @@ def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
     compiled = numba.cfunc(signature, error_model="numpy", fastmath=FAST if fast else False)(names["kernel"])
     library = compiled._library
     return compiled.native_name, bytes(library._get_compiled_object()), compiled
+
+
+def calls_only_libm(compiled: Any) -> bool:
+    """Whether the code calls nothing but functions of libm, and of Python where an error is reported."""
+    outside = [f.name for f in compiled._library._final_module.functions if f.is_declaration]
+    known = {*dir(math), "memset", "memcpy", "memmove", "numba_gil_ensure", "numba_gil_release"}
+    return all(name.startswith(("llvm.", "Py")) or name.removesuffix("f") in known or name in known for name in outside)
 
 
 def _decorate(function: Callable[..., Any], fast: bool) -> Any:

@@ -2,9 +2,9 @@
 
 All reductions follow one tree, fixed by the number of elements alone: tiles of 256 elements, the last one shorter; a
 tile of n elements is folded by halving (with h the largest power of two below n, element i takes in element i + h;
-then n is h); tiles are joined in adjacent pairs, an odd last one going up unchanged. Several columns are folded side by side:
-a tile is a C-ordered (count, columns) block, and a state has a slot of 8 bytes for each field and column. Addresses
-are integers; the compiler gives each copy of these functions its types through
+then n is h); tiles are joined in adjacent pairs, an odd last one going up unchanged. Several columns are folded side
+by side: a tile is a C-ordered (count, columns) block, and a state has a slot of 8 bytes for each field and column.
+Addresses are integers; the compiler gives each copy of these functions its types through
 
     BUFFER, ACC, STATE     casts from an address to a pointer (elements, lanes, states)
     ACC_T, STATE_T         the value types of lanes and states
