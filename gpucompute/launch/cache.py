@@ -14,7 +14,6 @@ import functools
 import hashlib
 import importlib.metadata
 import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -151,17 +150,12 @@ def _surroundings() -> str:
 
 
 def _compile(kernel: Unit, fast: bool, key: str, on_disk: bool) -> _Entry:
-    from .compiler import calls_only_libm, compile_unit
+    from .compiler import compile_unit, stands_alone
 
     symbol, code, compiled = compile_unit(kernel, fast)
-    if on_disk and (not uses_user_code(kernel) or (sys.platform == "linux" and calls_only_libm(compiled))):
+    if on_disk and stands_alone(compiled):
         _write(folder() / f"{key}.kernel", symbol, code)
     return _Entry(compiled.address, _PROTOTYPE(compiled.address), compiled, len(code))
-
-
-def uses_user_code(kernel: Unit) -> bool:
-    """Whether the code is more than our own functions, which call nothing outside."""
-    return bool(kernel.users) or any(fold.user is not None for fold in kernel.folds.values())
 
 
 def _write(path: Path, symbol: str, code: bytes) -> None:
@@ -174,27 +168,6 @@ def _write(path: Path, symbol: str, code: bytes) -> None:
     except OSError:  # read-only, full or gone: the next process compiles again
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-@functools.cache
-def _prepare_loading() -> None:
-    """Make known to LLVM what object code may call: memory functions, and libm for users' functions.
-
-    A process that imports numba gets these from it.
-    """
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    move = ctypes.cast(ctypes.memmove, ctypes.c_void_p).value
-    for name, address in (
-        ("memmove", move),
-        ("memcpy", move),
-        ("memset", ctypes.cast(ctypes.memset, ctypes.c_void_p).value),
-    ):
-        llvm.add_symbol(name, address)
-    if sys.platform == "linux":
-        llvm.load_library_permanently("libm.so.6")
 
 
 def _load(key: str) -> _Entry | None:
@@ -210,7 +183,8 @@ def _load(key: str) -> _Entry | None:
     symbol, code = body.split(b"\n", 1)
     import llvmlite.binding as llvm
 
-    _prepare_loading()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, jit=True
     )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 # Functions of one expression in kernels/cpu/reduce.py.
 SMALL = {"add", "multiply", "larger", "smaller", "greater", "less", "fold_value", "m2_value", "arg_value"}
+# Intrinsics that may become calls of a library.
+_LIBRARY_CALLS = tuple(f"llvm.{name}" for name in ("mem", "pow", "powi", "exp", "log", "sin", "cos", "tan", "frem"))
 # What precision="fast" allows. Reassociation would undo the sums of a large constant by which polynomials round.
 FAST = {"contract", "arcp"}
 
@@ -68,11 +70,17 @@ def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
     return compiled.native_name, bytes(library._get_compiled_object()), compiled
 
 
-def calls_only_libm(compiled: Any) -> bool:
-    """Whether the code calls nothing but functions of libm, and of Python where an error is reported."""
+def stands_alone(compiled: Any) -> bool:
+    """Whether the code calls nothing outside, so that a process without numba can load it.
+
+    What Python provides is called only to report errors, which kernels do not raise. A loop that writes zeros may
+    have become a call of memset, and a user's function may call libm: such kernels are compiled in each process.
+    """
     outside = [f.name for f in compiled._library._final_module.functions if f.is_declaration]
-    known = {*dir(math), "memset", "memcpy", "memmove", "numba_gil_ensure", "numba_gil_release"}
-    return all(name.startswith(("llvm.", "Py")) or name.removesuffix("f") in known or name in known for name in outside)
+    return all(
+        name.startswith(("Py", "numba_gil_")) or (name.startswith("llvm.") and not name.startswith(_LIBRARY_CALLS))
+        for name in outside
+    )
 
 
 def _decorate(function: Callable[..., Any], fast: bool) -> Any:
