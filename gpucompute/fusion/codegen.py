@@ -17,7 +17,7 @@ from .codegen_reduce import ReduceSource
 from .emit import UNROLL, Access, memory_type, writing
 from .folds import Fold, FoldPart
 from .operands import Operands, Writer
-from .plan import Buffer, Position, Stage
+from .plan import Apply, Buffer, Parameter, Position, Stage
 
 LOOP = 16384  # elements of an innermost loop that one work item runs
 
@@ -39,6 +39,7 @@ class Kernel:
     parts: list[tuple[int, FoldPart]]  # which numbers are the addresses of parts of folds
     users: dict[str, ir.UserFunction]
     errors: list[str]
+    lanes: int  # elements of a vector on processors with 512 bits, 0 to leave it to the compiler
     words: int = 0  # the arguments are those of a stage
 
 
@@ -62,7 +63,23 @@ def generate(stage: Stage) -> Kernel:
         parts=printer.parts,
         users=printer.users,
         errors=printer.errors,
+        lanes=16 if stage.kind == "map" and _only_float32(stage) else 0,
     )
+
+
+def _only_float32(stage: Stage) -> bool:
+    """Whether a stage reads, computes and writes nothing but float32 (beside Python scalars)."""
+    dtypes = {store.buffer.dtype for store in stage.stores}
+    pending = [store.expr for store in stage.stores]
+    while pending:
+        expr = pending.pop()
+        if isinstance(expr, Apply):
+            if not isinstance(expr.op, str) or not isinstance(expr.args[0], Parameter):
+                dtypes.add(expr.dtype)
+                pending += expr.args
+        else:
+            dtypes.add(expr.dtype)
+    return dtypes == {np.dtype(np.float32)}
 
 
 class MapSource(Operands):

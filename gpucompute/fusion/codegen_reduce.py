@@ -117,7 +117,7 @@ class ReduceSource(Operands):
                         f"there = min({n}, (i + 2 * step) * {BLOCK}) - (i + step) * {BLOCK}",
                     )
                     w.add(f"left = part + i * {step}", f"right = left + step * {step}")
-                    for name, at in zip(self.phase_folds, self.state_at, strict=True):
+                    for name, at, _ in self.folded:
                         join = self._part(name, "join")
                         w.add(f"call_join({join}, left + {at}, here, right + {at}, there, {self.wd})")
                     w.add("i += 2 * step")
@@ -130,21 +130,29 @@ class ReduceSource(Operands):
         """Lay out the scratch memory: tile buffers, lanes, counts, and the stack of states."""
         at = 0
         self.buffer_at: dict[int, int] = {}
-        self.phase_folds: list[str] = []
-        self.state_at: list[int] = []
+        self.folded: list[tuple[str, int, Expr]] = []  # name, place of its state, operand
+        self.values: list[tuple[str, int, int | None]] = []  # for each reduction: name, place, field if not its own
         state = 0
         lanes = 0
-        for reduction in phase.reductions:
+        sums = {id(fold.operand(r)) for r in phase.reductions if (fold := fold_for(r)).sum_field is not None}
+        for reduction in sorted(phase.reductions, key=lambda r: r.op == "sum"):
             fold = fold_for(reduction)
+            operand = fold.operand(reduction)
+            if reduction.op == "sum" and id(operand) in sums:
+                continue  # the fold of m2 has it
             name = self._fold_name(fold)
-            self.phase_folds.append(name)
-            self.state_at.append(state)
+            self.folded.append((name, state, operand))
             state += fold.fields * self.width * 8
             lanes = max(lanes, fold.fields * fold.rows * self.width * 8)
-            key = id(fold.operand(reduction))
-            if key not in self.buffer_at:
-                self.buffer_at[key] = at
+            if id(operand) not in self.buffer_at:
+                self.buffer_at[id(operand)] = at
                 at += -(-self.tile * self.width * fold.buffer_dtype.itemsize // 64) * 64
+        for reduction in phase.reductions:
+            fold = fold_for(reduction)
+            own = [f for f in self.folded if self.folds[f[0]] == fold and f[2] is fold.operand(reduction)]
+            with_sum = [f for f in self.folded if self.folds[f[0]].sum_field is not None]
+            name, place, _ = own[0] if own else next(f for f in with_sum if f[2] is fold.operand(reduction))
+            self.values.append((name, place, None if own else self.folds[name].sum_field))
         self.lanes_at = at
         self.counts_at = at + lanes
         self.stack_at = self.counts_at + LEVELS * 8
@@ -197,8 +205,7 @@ class ReduceSource(Operands):
         with w.block(f"while r < {last}:"):
             w.add(f"count = min({self.tile}, {last} - r)")
             self._evaluate(phase, accesses, slots)
-            for name, at, reduction in zip(self.phase_folds, self.state_at, phase.reductions, strict=True):
-                operand = self.folds[name].operand(reduction)
+            for name, at, operand in self.folded:
                 slot = self._direct(operand, accesses)
                 tile = f"s + {self.buffer_at[id(operand)]}" if slot is None else f"b{slot}"
                 state = f"s + {self.stack_at} + d * {self.state_bytes} + {at}"
@@ -217,10 +224,9 @@ class ReduceSource(Operands):
     def _join(self) -> None:
         w = self.w
         w.add("d -= 1", f"left = s + {self.stack_at} + d * {self.state_bytes}", f"right = left + {self.state_bytes}")
-        for name, at in zip(self.phase_folds, self.state_at, strict=True):
-            w.add(
-                f"call_join({self._part(name, 'join')}, left + {at}, counts[d], right + {at}, counts[d + 1], {self.wd})"
-            )
+        for name, at, _ in self.folded:
+            join = self._part(name, "join")
+            w.add(f"call_join({join}, left + {at}, counts[d], right + {at}, counts[d + 1], {self.wd})")
         w.add("counts[d] += counts[d + 1]")
 
     def _direct(self, operand: Expr, accesses: dict[int, Access]) -> int | None:
@@ -276,20 +282,18 @@ class ReduceSource(Operands):
     def _finish(self, phase: Phase, slots: list[int], state: str, n: str) -> None:
         """Print the writing of a group's results."""
         w = self.w
-        for index, (name, at, reduction) in enumerate(
-            zip(self.phase_folds, self.state_at, phase.reductions, strict=True)
-        ):
+        for index, reduction in enumerate(phase.reductions):
             position = len(self.leaves) + len(self.stage.stores) + index
             slot = slots[position]
             dtype = reduction.buffer.dtype
             w.add(f"o{slot} = ptr_{memory_type(dtype)}(a{slot})")
             if self.column_axis is None:
-                value = f"{value_type(dtype)}({name}_value({state} + {at}, 1, 0, {n}))"
+                value = f"{value_type(dtype)}({self._value(index, state, '1', '0', n)})"
                 w.add(f"o{slot}[0] = {writing(value, dtype)}")
                 continue
             step = self.stride(self.kept_strides[position][self.column_axis], dtype.itemsize)
             with w.block(f"for c in range({self.wd}):"):
-                value = f"{value_type(dtype)}({name}_value({state} + {at}, {self.wd}, c, {n}))"
+                value = f"{value_type(dtype)}({self._value(index, state, self.wd, 'c', n)})"
                 w.add(f"o{slot}[c * {step}] = {writing(value, dtype)}")
 
     def _print_rows(self) -> tuple[int, int]:
@@ -314,8 +318,9 @@ class ReduceSource(Operands):
                     accesses.update({id(e): access for e, (_, access) in self.saved})
                     self.readable += [target for _, target in self.saved]
                     self.saved = []
-                    for name, at, reduction in zip(self.phase_folds, self.state_at, phase.reductions, strict=True):
-                        self._row_value(name, at, reduction, order[id(reduction)], slots, n)
+                    for index, reduction in enumerate(phase.reductions):
+                        value = self._value(index, f"s + {self.stack_at}", "1", "0", n)
+                        self._row_value(value, reduction, order[id(reduction)], slots)
                 if phase.stores:
                     self._walk(phase, accesses, slots, n)
         walks = sum(len(p.reductions) + len(p.stores) for p in self.stage.phases)
@@ -343,9 +348,15 @@ class ReduceSource(Operands):
         stride = self.reduced_strides[position][-1] if self.reduced else 0
         return store, self._access(None, slots[position], stride, 0, store.buffer.dtype.itemsize)
 
-    def _row_value(self, name: str, at: int, reduction: Reduction, order: int, slots: list[int], n: str) -> None:
+    def _value(self, index: int, state: str, columns: str, j: str, n: str) -> str:
+        """Return source for the result of the phase's reduction number `index` in column `j` of a state."""
+        name, at, sum_field = self.values[index]
+        if sum_field is None:
+            return f"{name}_value({state} + {at}, {columns}, {j}, {n})"
+        return f"ptr_{self.folds[name].state_dtype.name}({state} + {at} + {8 * sum_field} * {columns})[{j}]"
+
+    def _row_value(self, value: str, reduction: Reduction, order: int, slots: list[int]) -> None:
         dtype = reduction.buffer.dtype
-        value = f"{name}_value(s + {self.stack_at} + {at}, 1, 0, {n})"
         self.w.add(f"row{order} = {value_type(dtype)}({value})")
         for leaf in self.row_leaves:
             if leaf.buffer is reduction.buffer:

@@ -38,6 +38,7 @@ class Fold:
     exact: bool = False
     uncast: bool = False
     user: ir.UserReduction | None = None
+    sum_field: int | None = None  # the field that holds the sum, for a sum of the same elements
 
     def fingerprints(self) -> list[tuple[str, str | None]]:
         """Return what decides the code of a user's reduction, by part."""
@@ -86,6 +87,11 @@ class FoldPart:
         return {}
 
     @property
+    def lanes(self) -> int:
+        """LLVM chooses the width of vectors."""
+        return 0
+
+    @property
     def words(self) -> int:
         """The number of its arguments, all int64."""
         return 6 if self.part == "tile" else 5
@@ -130,9 +136,9 @@ def fold_for(reduction: Reduction) -> Fold:
         case "m2" if whole:
             acc = _INT32 if plain.itemsize == 1 else _INT64
             names = ("squares_tile", "squares_join", "squares_value")
-            return Fold("m2", *names, plain, acc, _INT64, "add", fields=2, exact=True)
+            return Fold("m2", *names, plain, acc, _INT64, "add", fields=2, exact=True, sum_field=0)
         case "m2":
-            return Fold("m2", "m2_tile", "m2_join", "m2_value", plain, plain, plain, "add", fields=2)
+            return Fold("m2", "m2_tile", "m2_join", "m2_value", plain, plain, plain, "add", fields=3, sum_field=2)
     raise AssertionError(op)
 
 

@@ -8,10 +8,11 @@ a process that never imports numba (see `cache`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import types as python_types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -37,7 +38,8 @@ class Unit(Protocol):
     """What is compiled at once: the source of a function ``kernel`` and the names that it uses.
 
     folds : folds by the prefix of their functions' names; users : users' functions by name; words : how many plain
-    int64 arguments the function takes, 0 for the arguments of a stage's kernel.
+    int64 arguments the function takes, 0 for the arguments of a stage's kernel; lanes : how many elements a vector
+    shall hold on a processor with 512-bit vectors, 0 to leave it to LLVM.
     """
 
     @property
@@ -48,6 +50,8 @@ class Unit(Protocol):
     def users(self) -> dict[str, UserFunction]: ...
     @property
     def words(self) -> int: ...
+    @property
+    def lanes(self) -> int: ...
 
 
 def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
@@ -65,9 +69,31 @@ def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
     table, word = types.CPointer(types.int64), types.int64
     arguments = (word,) * kernel.words or (word, word, table, table, word, word, table)
     signature = types.void(*arguments)
-    compiled = numba.cfunc(signature, error_model="numpy", fastmath=FAST if fast else False)(names["kernel"])
+    with _vectors_of(kernel.lanes):
+        compiled = numba.cfunc(signature, error_model="numpy", fastmath=FAST if fast else False)(names["kernel"])
     library = compiled._library
     return compiled.native_name, bytes(library._get_compiled_object()), compiled
+
+
+@contextlib.contextmanager
+def _vectors_of(lanes: int) -> Iterator[None]:
+    """Make LLVM's loop vectoriser use `lanes` elements while the body runs.
+
+    Left alone it takes 256 bits for float32 loops with divisions; Black-Scholes takes 89 ms so and 70 with 512. The
+    setting is the process's, so it holds only under numba's compiler lock.
+    """
+    import llvmlite.binding as llvm
+    from numba.core.compiler_lock import global_compiler_lock
+
+    if not lanes or not llvm.get_host_cpu_features().get("avx512f"):
+        yield
+        return
+    with global_compiler_lock:
+        llvm.set_option("gpucompute", f"-force-vector-width={lanes}")
+        try:
+            yield
+        finally:
+            llvm.set_option("gpucompute", "-force-vector-width=0")
 
 
 def stands_alone(compiled: Any) -> bool:

@@ -124,7 +124,7 @@ def fold_value(state, columns, j, count):
     return STATE(state)[j]
 
 
-# m2 of floats: the sum of squared distances from the mean; fields: mean, m2
+# m2 of floats: the sum of squared distances from the mean; fields: mean, m2, sum
 
 
 def m2_tile(buffer, count, columns, first, acc, state):
@@ -133,7 +133,9 @@ def m2_tile(buffer, count, columns, first, acc, state):
     x = BUFFER(buffer)
     a = ACC(acc)
     s = STATE(state)
+    sums = STATE(state + 2 * columns * SLOT)
     for j in range(columns):
+        sums[j] = s[j]
         s[j] = STATE_T(s[j] / STATE_T(count))
     h = 128
     while h >= count:
@@ -173,11 +175,14 @@ def m2_join(left, left_count, right, right_count, columns):
     mean_b = STATE(right)
     m2_a = STATE(left + columns * SLOT)
     m2_b = STATE(right + columns * SLOT)
+    sum_a = STATE(left + 2 * columns * SLOT)
+    sum_b = STATE(right + 2 * columns * SLOT)
     total = float64(left_count + right_count)
     share = STATE_T(float64(right_count) / total)
     weight = STATE_T(float64(left_count) * float64(right_count) / total)
     for j in range(columns):
         d = STATE_T(mean_b[j] - mean_a[j])
+        sum_a[j] = STATE_T(sum_a[j] + sum_b[j])
         mean_a[j] = STATE_T(mean_a[j] + STATE_T(d * share))
         m2_a[j] = STATE_T(STATE_T(m2_a[j] + m2_b[j]) + STATE_T(STATE_T(d * d) * weight))
 
