@@ -95,7 +95,7 @@ def run_compiled(jobs: list[tuple[str, list[np.ndarray], np.dtype]]) -> list[np.
     body, arrays, results = [], [], []
     for j, (name, given, output) in enumerate(jobs):
         read = []
-        for i, a in enumerate(given):
+        for a in given:
             arrays.append(a.view(np.uint16) if a.dtype == HALF else a)
             read.append(f"half_to_f4(x{len(arrays) - 1}[i])" if a.dtype == HALF else f"x{len(arrays) - 1}[i]")
         value = f"{name}({', '.join(read)})"

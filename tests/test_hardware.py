@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import importlib.machinery
 import os
@@ -156,7 +157,7 @@ def test_a_driver_library_alone_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     machine(monkeypatch, nvml=None)
     monkeypatch.setattr(detect.glob, "glob", lambda pattern: [])
     assert len(gp.devices()) == 1
-    with pytest.raises(gp.DeviceError, match="NVML .*not found, and no GPU under /dev"):
+    with pytest.raises(gp.DeviceError, match=r"NVML .*not found, and no GPU under /dev"):
         gp.use("cuda")
 
 
@@ -207,7 +208,7 @@ def test_use_nests_and_the_environment_is_the_default(monkeypatch: pytest.Monkey
     monkeypatch.setenv("GPUCOMPUTE_DEVICE", "cuda:1")
     assert str(gp.device()) == "cuda:1"
     with gp.use("cpu"):
-        with pytest.raises(KeyError), gp.use("cuda"):
+        with contextlib.suppress(KeyError), gp.use("cuda"):
             assert str(gp.device()) == "cuda:0"
             raise KeyError
         assert str(gp.device()) == "cpu"

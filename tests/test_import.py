@@ -51,7 +51,7 @@ def test_no_module_bears_the_name_of_a_public_function() -> None:
 
 def test_star_import_hides_no_builtin() -> None:
     names: dict[str, object] = {}
-    exec("from gpucompute import *", names)  # noqa: S102 - allowed at module level only, otherwise
+    exec("from gpucompute import *", names)
     assert names["sin"] is np.sin
     assert names["fuse"] is gp.fuse
     assert not {name for name in names if hasattr(builtins, name)} - {"__doc__", "__name__"}

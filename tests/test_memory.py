@@ -23,6 +23,22 @@ from gpucompute.errors import OptionError
 MIB = 2**20
 
 
+_at_start = 0
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """Note what the results of other tests that are still alive hold."""
+    global _at_start
+    gc.collect()
+    _at_start = memory.stats().in_use
+
+
+def in_use() -> int:
+    """Bytes that the arrays of this test hold."""
+    return memory.stats().in_use - _at_start
+
+
 class Holder:
     def __init__(self, array: Any) -> None:
         self.array, self.__array_interface__ = array, array.__array_interface__
@@ -207,7 +223,7 @@ def test_everything_is_recycled_afterwards(name: str) -> None:
     keeper = KEEPERS[name](array)
     of_base = "base" in name  # who reaches past the array takes its block out of the pool: only safety is promised
     del array, keeper
-    assert memory.stats().in_use == 0
+    assert in_use() == 0
     assert of_base or address(new()) == where
 
 
@@ -215,9 +231,9 @@ def test_a_view_outlives_the_array_and_brings_the_block_back() -> None:
     array = new()
     where, view = address(array), array[10:].T
     del array
-    assert memory.stats().in_use > 0 and address(new()) != where
+    assert in_use() > 0 and address(new()) != where
     del view
-    assert memory.stats().in_use == 0 and address(new()) == where
+    assert in_use() == 0 and address(new()) == where
 
 
 def test_values_survive_in_pickles_and_copies() -> None:
@@ -245,9 +261,9 @@ def test_arrays_in_garbage_cycles_come_back_at_collection() -> None:
     node.me, node.array = node, new()  # type: ignore[attr-defined]
     where = address(node.array)  # type: ignore[attr-defined]
     del node
-    assert memory.stats().in_use > 0
+    assert in_use() > 0
     gc.collect()
-    assert memory.stats().in_use == 0 and address(new()) == where
+    assert in_use() == 0 and address(new()) == where
 
 
 def test_arrays_revived_by_a_finaliser_are_not_recycled() -> None:
@@ -278,7 +294,7 @@ def test_a_finaliser_may_use_the_pool() -> None:
         del thing
         new()
     gc.collect()
-    assert memory.stats().in_use == 0
+    assert in_use() == 0
 
 
 def test_changing_an_array_in_place_is_safe() -> None:
@@ -298,7 +314,7 @@ def test_changing_an_array_in_place_is_safe() -> None:
 def test_size_classes_waste_a_quarter_at_most() -> None:
     for nbytes in [memory.SMALL, memory.SMALL + 1, 20_481, 2**17 + 1, 2**20 - 1, 2**20, 2**20 + 2**18 + 1, 3_000_001]:
         array = memory.empty(nbytes, np.uint8)
-        assert nbytes <= memory.stats().in_use <= 1.25 * nbytes
+        assert nbytes <= in_use() <= 1.25 * nbytes
         del array
     array = memory.empty(1_000_000, np.uint8)
     where = address(array)
@@ -436,7 +452,7 @@ def test_threads_never_share_memory() -> None:
         sys.setswitchinterval(switch)
     after = memory.stats()
     assert not wrong
-    assert after.in_use == 0 and after.pooled <= after.limit
+    assert after.in_use == before.in_use and after.pooled <= after.limit
     assert after.reused + after.allocated == before.reused + before.allocated + 8 * rounds
 
 

@@ -122,8 +122,8 @@ def center_crop(image, height, width):
         bottom = (height - rows + 1) // 2 if height > rows else 0
         image = np.pad(image, ((top, bottom), (left, right), (0, 0)))
         rows, columns = image.shape[:2]
-    top = int(round((rows - height) / 2.0))
-    left = int(round((columns - width) / 2.0))
+    top = round((rows - height) / 2.0)
+    left = round((columns - width) / 2.0)
     return image[top : top + height, left : left + width]
 
 
