@@ -19,6 +19,7 @@ from .coefficients import ONE, Windows, fixed_windows
 from .inputs import Image
 
 LANES = resample.LANES
+AT_ONCE = 1 << 20  # values of a pass, about half a millisecond
 MOST_CHANNELS = 4  # in one word
 WORDS = {1: np.uint8, 2: np.uint16, 3: np.uint32, 4: np.uint32}  # the word that holds a pixel of so many bytes
 
@@ -130,8 +131,17 @@ def _run(image: Image, y: Axis, x: Axis, store: Store, out: NDArray[Any]) -> Non
             rows, y.start, lo, hi, y.first, y.weights, line, sums, table, stored, y.before, left, stored_channels
         )  # fmt: skip
 
-    cpu.parallel_for(columns, y.stop - y.start, chunk=LANES)
-    cpu.parallel_for(lines, y.count, chunk=LANES)
+    cpu.parallel_for(columns, y.stop - y.start, chunk=_rows_at_once(image[0].size))
+    cpu.parallel_for(lines, y.count, chunk=_rows_at_once(x.count * count))
+
+
+def _rows_at_once(values: int) -> int:
+    """Return how many rows of so many values a thread takes at once: half a millisecond of work.
+
+    A photograph of 512×384 is less than that and stays on one thread, so that callers with threads of their own, one
+    photograph each, do not share each of them out once more (500 JPEGs to batches: 0.70 s so, 0.54 s on one).
+    """
+    return max(LANES, AT_ONCE // max(values, 1) // LANES * LANES)
 
 
 def _weigh_rows(image: Image, y: Axis) -> Image:
@@ -147,7 +157,7 @@ def _weigh_rows(image: Image, y: Axis) -> Image:
         line, sums = memory.empty((rows.shape[1],), np.uint8), memory.empty((rows.shape[1],), np.int32)
         vertical(rows, y.start, lo, hi, y.first, y.weights, line, sums, None, stored, 0, 0, (0,))
 
-    cpu.parallel_for(lines, y.count, chunk=LANES)
+    cpu.parallel_for(lines, y.count, chunk=_rows_at_once(rows.shape[1]))
     return out
 
 
@@ -196,7 +206,7 @@ def _float_columns(image: Image, first: int, last: int, x: Windows) -> Image:
     horizontal = cpu.compile(resample.horizontal_float)
     out = memory.empty((last - first, len(x.first), image.shape[2]), np.float32)
     source = _read_only(image)
-    cpu.parallel_for(lambda lo, hi: horizontal(source, *x, first + lo, first + hi, first, out), len(out), chunk=4)
+    cpu.parallel_for(lambda lo, hi: horizontal(source, *x, first + lo, first + hi, first, out), len(out), chunk=_rows_at_once(image[0].size))
     return out
 
 
@@ -208,7 +218,7 @@ def _float_rows(image: Image, first: int, y: Windows) -> Image:
     def body(lo: int, hi: int) -> None:
         vertical(source, first, *y, lo, hi, memory.empty((source.shape[1],), np.float64), stored)
 
-    cpu.parallel_for(body, len(out), chunk=4)
+    cpu.parallel_for(body, len(out), chunk=_rows_at_once(image[0].size))
     return out
 
 
