@@ -101,9 +101,13 @@ class MapSource(Operands):
         w = self.w
         n, size, count = (f"q{self._named(v)}" for v in (length, per_item, blocks))
         with w.block("for item in range(lo, hi):"):
-            w.add(f"row = item // {count}", f"j0 = (item - row * {count}) * {size}", f"j1 = min(j0 + {size}, {n})")
+            w.add(f"row = item // {count}", f"j0 = (item - row * {count}) * {size}", f"run = min({size}, {n} - j0)")
             names = self._decode("row", outer)
             slots = self._open(names, loop)
+            # Addresses move to the block, so that the loop counts from 0: from elsewhere numba's ranges gather.
+            for slot, steps in zip(slots, strides, strict=True):
+                if steps[loop]:
+                    w.add(f"a{slot} += j0 * q{self._named(steps[loop])}")
             accesses: dict[int, Access] = {}
             for index, leaf in enumerate(self.leaves):
                 itemsize = 1 if isinstance(leaf, Position) else leaf.dtype.itemsize
@@ -126,7 +130,7 @@ class MapSource(Operands):
                     value = writing(emitter.value(store.expr, u), store.buffer.dtype)
                     emitter.inside.append(f"{target.name}[{target.index('j', u)}] = {value}")
             w.add(*emitter.before)
-            with w.block("for j in range(j0, j1):"):
+            with w.block("for j in range(run):"):
                 w.add(*emitter.inside)
         lines = len(emitter.inside)
         return rows * blocks, min(length, per_item) * lines

@@ -153,6 +153,16 @@ def test_python_scalars_are_run_time_values() -> None:
         small(np.zeros(3, np.uint8), 300)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2"])
+def test_small_integers_over_a_constant_equal_a_division(dtype: str) -> None:
+    info = np.iinfo(dtype)
+    x = np.arange(info.min, info.max + 1).astype(dtype)
+    for constant in (255, -127.5, 0.1, 3e-7, 65535, 49):
+        got = gp.fuse(lambda x, c=constant: x.astype(np.float32) / np.float32(c))(x)
+        expected = x.astype(np.float32) / np.float32(constant)
+        assert got.tobytes() == expected.tobytes()
+
+
 def test_out() -> None:
     fused = gp.fuse(lambda x: x * 2)
     x = normal(6, 7)
