@@ -27,7 +27,7 @@ compile. On two cores of a Xeon it prints:
        because a reduction is complete only after all of its elements
        reads 47.3 MB, writes 130 kB
     2. elementwise over 730 × 90 × 180
-       because a result
+       because it is returned
        reads 47.4 MB, writes 47.3 MB
 
     30 days more: kernels compiled anew: 0

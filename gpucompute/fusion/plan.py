@@ -342,7 +342,7 @@ def plan(outputs: tuple[ir.Node, ...], layouts: list[Layout]) -> Plan:
         shape = node.shape
         while isinstance(node, ir.View) and node.kind == "reshape":
             node = node.arg  # a fresh C-ordered result takes any shape for nothing
-        results.append((planner.store(node, "a result", is_output=True), shape))
+        results.append((planner.store(node, "it is returned", is_output=True), shape))
     stages = _join_rows(_group(planner.stages))
     kept = _used(stages, [buffer for buffer, _ in results], planner.made)
     return Plan(stages, kept, results)

@@ -18,7 +18,7 @@ from ..launch import cpu
 from .coefficients import ONE, Windows, fixed_windows
 from .inputs import Image
 
-LANES = resample.LANES
+LANES: int = resample.LANES
 AT_ONCE = 1 << 20  # values of a pass, about half a millisecond
 MOST_CHANNELS = 4  # in one word
 WORDS = {1: np.uint8, 2: np.uint16, 3: np.uint32, 4: np.uint32}  # the word that holds a pixel of so many bytes
@@ -206,7 +206,11 @@ def _float_columns(image: Image, first: int, last: int, x: Windows) -> Image:
     horizontal = cpu.compile(resample.horizontal_float)
     out = memory.empty((last - first, len(x.first), image.shape[2]), np.float32)
     source = _read_only(image)
-    cpu.parallel_for(lambda lo, hi: horizontal(source, *x, first + lo, first + hi, first, out), len(out), chunk=_rows_at_once(image[0].size))
+    cpu.parallel_for(
+        lambda lo, hi: horizontal(source, *x, first + lo, first + hi, first, out),
+        len(out),
+        chunk=_rows_at_once(image[0].size),
+    )
     return out
 
 
