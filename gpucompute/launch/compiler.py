@@ -79,9 +79,9 @@ def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
 def _vectors_of(lanes: int) -> Iterator[None]:
     """Make LLVM's loop vectoriser use `lanes` elements while the body runs.
 
-    Left alone it takes 256 bits for float32 loops with divisions. Black-Scholes, 1e7 elements on one thread, takes 89 ms
-    so, 57 with vectors of 512 bits and 51 with two of them side by side. The setting is the process's, so it holds
-    only under numba's compiler lock.
+    Left alone it takes 256 bits for float32 loops with divisions. Black-Scholes, 1e7 elements on one thread, takes
+    89 ms so, 57 with vectors of 512 bits and 51 with two of them side by side. The setting is the process's, so it
+    holds only under numba's compiler lock.
     """
     import llvmlite.binding as llvm
     from numba.core.compiler_lock import global_compiler_lock
