@@ -28,7 +28,7 @@ from .scalar_exp import (
     power_f8,
     sinh_f8,
 )
-from .scalar_float import INF, NAN, bits_f4, bits_f8, copysign_f4, from_bits_f4, pow2_f4, scale_f4
+from .scalar_float import INF, NAN, bits_f4, bits_f8, copysign_f4, from_bits_f4, scale_f4
 from .scalar_trig import (
     PIO2_A,
     TWO_OVER_PI,
@@ -46,28 +46,32 @@ LN2_F4_LO = np.float32(1.428606765330187e-06)
 INVLN2_F4 = np.float32(1.4426950216293335)
 ROUND_F4 = np.float32(12582912.0)  # 1.5 * 2**23, as ROUND_F8
 ROUND_F4_BITS = np.int32(0x4B400000)
+ROUND_BIASED_F4 = np.float32(12583039.0)  # 127 more: shifted left by 23, the bits are those of a power of two
 SQRT_HALF_F4_BITS = np.int32(0x3F3504F3)
 TINY_F4 = np.float32(1.1754943508222875e-38)
 
 
 def exp_reduced_f4(x):
-    """(p, n): exp(x) = p * 2**n, for |x| < 130."""
-    shifted = x * INVLN2_F4 + ROUND_F4
-    n = shifted - ROUND_F4
-    hi = x - n * LN2_F4_HI
-    lo = n * LN2_F4_LO
-    r = hi - lo
-    q = np.float32(0.0013926250394433737) * r + np.float32(0.00836323294788599)
-    q = q * r + np.float32(0.04166655242443085)
-    q = q * r + np.float32(0.16666576266288757)
-    q = q * r + np.float32(0.5)
-    return ONE_F4 + (r + (((hi - r) - lo) + r * r * q)), np.int32(bits_f4(shifted) - ROUND_F4_BITS)
+    """(p, w): exp(x) = p * 2**n, for |x| < 130; the low 9 bits of w hold n + 127, the exponent field of 2**n."""
+    shifted = x * INVLN2_F4 + ROUND_BIASED_F4
+    n = shifted - ROUND_BIASED_F4
+    r = (x - n * LN2_F4_HI) - n * LN2_F4_LO
+    p = np.float32(0.0013926250394433737) * r + np.float32(0.00836323294788599)
+    p = p * r + np.float32(0.04166655242443085)
+    p = p * r + np.float32(0.16666576266288757)
+    p = p * r + np.float32(0.5)
+    p = p * r + ONE_F4
+    return p * r + ONE_F4, bits_f4(shifted)
 
 
 def exp_f4(x):
+    """The power of two in two factors, 2**(n ± 64) and 2**-(±64): n goes from -150 to 128."""
     low = np.float32(-104.0) if x < np.float32(-104.0) else x
-    p, n = exp_reduced_f4(np.float32(89.0) if low > np.float32(89.0) else low)
-    return scale_f4(p, n)
+    c = np.float32(89.0) if low > np.float32(89.0) else low
+    p, w = exp_reduced_f4(c)
+    below = c < np.float32(0.0)
+    first = from_bits_f4((w + (np.int32(64) if below else np.int32(-64))) << np.int32(23))
+    return p * first * (np.float32(5.421010862427522e-20) if below else np.float32(1.8446744073709552e19))
 
 
 def exp2_f4(x):
@@ -118,8 +122,8 @@ def tanh_f4(x):
     q = q * z + np.float32(-0.053843263536691666)
     q = q * z + np.float32(0.1333271861076355)
     q = q * z + np.float32(-0.333333283662796)
-    p, n = exp_reduced_f4(np.float32(2.0) * (np.float32(10.0) if a > np.float32(10.0) else a))
-    far = ONE_F4 - np.float32(2.0) / (p * pow2_f4(n) + ONE_F4)
+    p, w = exp_reduced_f4(np.float32(2.0) * (np.float32(10.0) if a > np.float32(10.0) else a))
+    far = ONE_F4 - np.float32(2.0) / (p * from_bits_f4(w << np.int32(23)) + ONE_F4)
     return copysign_f4(a + a * (z * q) if a < np.float32(0.63) else far, x)
 
 
@@ -142,8 +146,8 @@ def erf_f4(x):
     far = far * c + np.float32(0.10657990723848343)
     far = far * c + np.float32(0.6348933577537537)
     far = far * c + np.float32(1.1287200450897217)
-    p, n = exp_reduced_f4(-(c * far))
-    value = a + a * near if a < np.float32(0.92) else ONE_F4 - p * pow2_f4(n)
+    p, w = exp_reduced_f4(-(c * far))
+    value = a + a * near if a < np.float32(0.92) else ONE_F4 - p * from_bits_f4(w << np.int32(23))
     return copysign_f4(value, x)
 
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from . import ir
 from .codegen_reduce import ReduceSource
-from .emit import UNROLL, Access, memory_type, writing
+from .emit import Access, memory_type, writing
 from .folds import Fold, FoldPart
 from .operands import Operands, Writer
-from .plan import Apply, Buffer, Parameter, Position, Stage
+from .plan import UNROLL, Apply, Buffer, Parameter, Position, Stage
 
 LOOP = 16384  # elements of an innermost loop that one work item runs
 
@@ -39,7 +39,7 @@ class Kernel:
     parts: list[tuple[int, FoldPart]]  # which numbers are the addresses of parts of folds
     users: dict[str, ir.UserFunction]
     errors: list[str]
-    lanes: int  # elements of a vector on processors with 512 bits, 0 to leave it to the compiler
+    interleave: int  # vectors side by side on processors with 512 bits, 0 to leave it to the compiler
     words: int = 0  # the arguments are those of a stage
 
 
@@ -48,7 +48,9 @@ def generate(stage: Stage) -> Kernel:
     body = Writer(depth=1)
     printer = MapSource(stage, body) if stage.kind == "map" else ReduceSource(stage, body)
     items, cost = printer.print()
+    wide = _only_float32(stage)
     head = ["def kernel(lo, hi, p, q, s, k, e):", *(f"    q{i} = q[{i}]" for i in printer.reads)]
+    head[1:1] = ["    wide_vectors()"] if wide else []
     return Kernel(
         source="\n".join(head + body.lines) + "\n",
         operands=printer.operands,
@@ -63,14 +65,15 @@ def generate(stage: Stage) -> Kernel:
         parts=printer.parts,
         users=printer.users,
         errors=printer.errors,
-        lanes=16 if stage.kind == "map" and _only_float32(stage) else 0,
+        interleave=2 if wide else 0,
     )
 
 
 def _only_float32(stage: Stage) -> bool:
     """Whether a stage reads, computes and writes nothing but float32 (beside Python scalars)."""
-    dtypes = {store.buffer.dtype for store in stage.stores}
-    pending = [store.expr for store in stage.stores]
+    stores = stage.stores + stage.finish
+    dtypes = {store.buffer.dtype for store in stores}
+    pending = [store.expr for store in stores] + [reduction.expr for reduction in stage.reductions]
     while pending:
         expr = pending.pop()
         if isinstance(expr, Apply):

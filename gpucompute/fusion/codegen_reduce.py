@@ -7,15 +7,16 @@ elements of one, columns are folded side by side.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Any, Literal
 
 import numpy as np
 
 from .. import ops
-from .emit import UNROLL, Access, memory_type, value_type, writing
+from .emit import Access, memory_type, value_type, writing
 from .folds import Fold, FoldPart, fold_for
 from .operands import Operands, Writer
-from .plan import Apply, Expr, Load, Phase, Position, Reduction, Stage, Store, leaves
+from .plan import UNROLL, Apply, Expr, Load, Phase, Position, Reduction, Stage, Store, leaves
 
 TILE = 256  # elements in a tile of a reduction, part of the definition of its result
 EXACT_TILE = 1024  # the same where the order cannot change the result: fewer tiles to join
@@ -32,6 +33,7 @@ class ReduceSource(Operands):
         super().__init__(stage, writer)
         self.saved: list[tuple[Expr, tuple[Store, Access]]] = []  # values that the current walk leaves in memory
         self.readable: list[tuple[Store, Access]] = []  # stores whose memory holds such values
+        self.ahead: Phase | None = None  # the phase that asks for the next row's memory: the one that computes most
 
     def _shape_of_tiles(self) -> None:
         """Choose between rows (the loop runs along the reduced axes) and columns folded side by side."""
@@ -102,8 +104,7 @@ class ReduceSource(Operands):
         with w.block("else:"), w.block("for group in range(lo, -hi - 1):"):
             place("group", "band")
             self._decode("row", self.outer)
-            for index, _ in enumerate(phase.reductions):
-                position = len(self.leaves) + index
+            for position in range(len(self.leaves), len(slots)):
                 slot = slots[position]
                 text = self._address(f"p[{slot}]", names, self.kept_strides[position][: len(self.outer)])
                 w.add(f"a{slot} = {text}")
@@ -257,7 +258,9 @@ class ReduceSource(Operands):
         by_column = self.column_axis is not None and not self.columns
         variable = "j" if by_column else "i"
         targets = [target for _, target in self.saved] + self.readable
-        with _Segment(self, accesses, direct + [operand for operand, _, _ in used], slots, by_column, targets):
+        ahead = phase is self.ahead and bool(used)
+        read = direct + [operand for operand, _, _ in used]
+        with _Segment(self, accesses, read, slots, by_column, targets, ahead=ahead):
             if not used:
                 return
             emitter = self._emitter(variable, accesses)
@@ -282,19 +285,31 @@ class ReduceSource(Operands):
     def _finish(self, phase: Phase, slots: list[int], state: str, n: str) -> None:
         """Print the writing of a group's results."""
         w = self.w
-        for index, reduction in enumerate(phase.reductions):
-            position = len(self.leaves) + len(self.stage.stores) + index
-            slot = slots[position]
-            dtype = reduction.buffer.dtype
-            w.add(f"o{slot} = ptr_{memory_type(dtype)}(a{slot})")
-            if self.column_axis is None:
-                value = f"{value_type(dtype)}({self._value(index, state, '1', '0', n)})"
-                w.add(f"o{slot}[0] = {writing(value, dtype)}")
-                continue
-            step = self.stride(self.kept_strides[position][self.column_axis], dtype.itemsize)
-            with w.block(f"for c in range({self.wd}):"):
-                value = f"{value_type(dtype)}({self._value(index, state, self.wd, 'c', n)})"
-                w.add(f"o{slot}[c * {step}] = {writing(value, dtype)}")
+        first = len(self.leaves)
+        results = [reduction.buffer for reduction in phase.reductions] + [store.buffer for store in self.stage.finish]
+        places = []
+        for position, buffer in enumerate(results, first):
+            slot, step = slots[position], "0"
+            if self.column_axis is not None:
+                step = self.stride(self.kept_strides[position][self.column_axis], buffer.dtype.itemsize)
+            w.add(f"o{slot} = ptr_{memory_type(buffer.dtype)}(a{slot})")
+            places.append(f"o{slot}[c * {step}]")
+        columns = self.wd if self.column_axis is not None else "1"
+        with w.block(f"for c in range({columns}):"):
+            names = {id(reduction.buffer): f"row{index}" for index, reduction in enumerate(phase.reductions)}
+            for index, reduction in enumerate(phase.reductions):
+                dtype = reduction.buffer.dtype
+                w.add(f"row{index} = {value_type(dtype)}({self._value(index, state, columns, 'c', n)})")
+                if id(reduction.buffer) in self.stage.stored:
+                    w.add(f"{places[index]} = {writing(f'row{index}', dtype)}")
+            emitter = self._emitter("c", {})
+            for place, store in zip(places[len(phase.reductions) :], self.stage.finish, strict=True):
+                emitter.known |= {
+                    id(leaf): names[id(leaf.buffer)] for leaf in leaves(store.expr) if isinstance(leaf, Load)
+                }
+                value = writing(emitter.value(store.expr), store.buffer.dtype)
+                emitter.before.append(f"{place} = {value}")
+            w.add(*emitter.before)
 
     def _print_rows(self) -> tuple[int, int]:
         self._shape_of_tiles()
@@ -309,6 +324,8 @@ class ReduceSource(Operands):
             slots = self._open(names, len(self.outer))
             accesses = self._reduce_accesses(slots)
             reused = self._reused()
+            kept = {id(value) for _, value, _ in reused}
+            self.ahead = max(self.stage.phases, key=lambda phase: _work(phase, kept))
             for number, phase in enumerate(self.stage.phases):
                 if phase.reductions:
                     self._plan_scratch(phase)
@@ -372,7 +389,8 @@ class ReduceSource(Operands):
         targets = [self._target(store, slots) for store in phase.stores]
         others = [target for target in self.readable if target[0] not in phase.stores]
         w.add("r = 0", f"count = {n}")
-        with _Segment(self, accesses, [store.expr for store in phase.stores], slots, False, targets + others):
+        exprs = [store.expr for store in phase.stores]
+        with _Segment(self, accesses, exprs, slots, False, targets + others, ahead=phase is self.ahead):
             emitter = self._emitter("i", accesses)
             for store, target in targets:
                 value = writing(emitter.value(store.expr), store.buffer.dtype)
@@ -386,13 +404,19 @@ class ReduceSource(Operands):
                 del accesses[key]
 
 
-def _cost(expr: Expr) -> int:
-    """Return a rough number of arithmetic operations for one value."""
-    if not isinstance(expr, Apply):
+def _cost(expr: Expr, kept: Collection[int] = ()) -> int:
+    """Return a rough number of arithmetic operations for one value, with nothing for those that are `kept`."""
+    if not isinstance(expr, Apply) or id(expr) in kept:
         return 0
     named = isinstance(expr.op, str) and expr.op in ops.OPS
     own = 20 if not named or ops.OPS[expr.op].ulp else 1  # polynomials, and what users write
-    return (own if expr.op != "cast" else 1) + sum(_cost(arg) for arg in expr.args)
+    return (own if expr.op != "cast" else 1) + sum(_cost(arg, kept) for arg in expr.args)
+
+
+def _work(phase: Phase, kept: set[int]) -> int:
+    """Return a rough number of operations for one element of a phase; stores find values that are `kept`."""
+    reductions = sum(_cost(fold_for(reduction).operand(reduction)) for reduction in phase.reductions)
+    return reductions + sum(_cost(store.expr, kept) for store in phase.stores)
 
 
 def _contains(expr: Expr, part: Expr) -> bool:
@@ -410,10 +434,10 @@ class _Segment:
 
     def __init__(
         self, g: ReduceSource, accesses: dict[int, Access], used: list[Expr], slots: list[int],
-        by_column: bool, targets: list[tuple[Store, Access]] | None = None,
+        by_column: bool, targets: list[tuple[Store, Access]], *, ahead: bool = False,
     ) -> None:  # fmt: skip
         self.g, self.accesses, self.used, self.slots = g, accesses, used, slots
-        self.by_column, self.targets = by_column, targets or []
+        self.by_column, self.targets, self.ahead = by_column, targets, ahead
 
     def __enter__(self) -> None:
         g, w = self.g, self.g.w
@@ -446,8 +470,28 @@ class _Segment:
         g._pointers(self.accesses, self.used, "b")
         for store, target in self.targets:
             index = len(g.leaves) + g.stage.stores.index(store)
-            address = g._address(f"a{target.slot}", names, g.reduced_strides[index])
-            w.add(f"{target.name} = ptr_{memory_type(store.buffer.dtype)}({address})")
+            w.add(f"b{target.slot} = {g._address(f'a{target.slot}', names, g.reduced_strides[index])}")
+            w.add(f"{target.name} = ptr_{memory_type(store.buffer.dtype)}(b{target.slot})")
+        if self.ahead:
+            self._prefetch(wanted)
+
+    def _prefetch(self, wanted: set[int]) -> None:
+        """Print the request for the same piece of the next row, which the processor cannot foresee.
+
+        A softmax of 1e4 rows of 1000 float32 takes 1.25 ns an element without on one thread, 0.99 with.
+        """
+        g = self.g
+        operands: list[tuple[int, np.dtype[Any], str]] = []
+        for index, leaf in enumerate(g.leaves):
+            if id(leaf) in wanted and isinstance(leaf, Load):
+                operands.append((index, leaf.dtype, "prefetch"))
+        for store, _ in self.targets:
+            operands.append((len(g.leaves) + g.stage.stores.index(store), store.buffer.dtype, "prefetch_write"))
+        for index, dtype, call in operands:
+            row = g.kept_strides[index][-1] if g.kept_strides[index] else 0
+            if row and g.reduced_strides[index][-1:] == [dtype.itemsize]:
+                with g.w.block(f"for z in range(0, run * {dtype.itemsize}, 64):"):
+                    g.w.add(f"{call}(b{self.slots[index]} + q{g._named(row)} + z)")
 
     def __exit__(self, *error: object) -> None:
         self.g.w.add("pos += run")

@@ -15,8 +15,6 @@ from .. import ops
 from . import ir
 from .plan import Apply, Expr, GatherLoad, Literally, Load, Parameter, Position
 
-UNROLL = 8  # strides and inner extents up to this many elements are constants of the source
-
 
 def memory_type(dtype: np.dtype[Any]) -> str:
     """Return the type of the elements in memory: bool as bytes, float16 as its bits."""

@@ -99,7 +99,8 @@ def _describe(stage: plan.Stage, source: str) -> Stage:
         for leaf in plan.leaves(expr):
             if isinstance(leaf, plan.Load | plan.GatherLoad) and id(leaf.buffer) not in inside:
                 read[id(leaf.buffer), leaf.layout] = _touched(leaf)
-    written = sum(prod(store.layout.shape) * store.buffer.dtype.itemsize for store in stage.stores)
+    stores = stage.stores + stage.finish
+    written = sum(prod(store.layout.shape) * store.buffer.dtype.itemsize for store in stores)
     for reduction in stage.reductions:
         if id(reduction.buffer) in stage.stored:
             written += prod(reduction.buffer.layout.shape) * reduction.buffer.dtype.itemsize
@@ -122,7 +123,9 @@ def _name(stage: plan.Stage) -> str:
         return f"elementwise over {shape}"
     over = "all axes" if len(stage.axes) == len(stage.shape) else f"axes {stage.axes}"
     text = f"{', '.join(dict.fromkeys(names))} over {over} of {shape}"
-    return text if stage.kind == "reduce" else f"row by row: {text}" + (", then elementwise" if stage.stores else "")
+    if stage.stores or stage.finish:
+        text += ", then elementwise"
+    return text if stage.kind == "reduce" else f"row by row: {text}"
 
 
 def _size(nbytes: float) -> str:

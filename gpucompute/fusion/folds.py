@@ -74,7 +74,8 @@ class FoldPart:
         values = names.copy()
         if self.columns is not None:
             values[place] = str(self.columns)
-        return f"def kernel({', '.join(names)}):\n    x_{self.part}({', '.join(values)})\n"
+        wide = "    wide_vectors()\n" if self.fold.buffer_dtype == np.float32 else ""
+        return f"def kernel({', '.join(names)}):\n{wide}    x_{self.part}({', '.join(values)})\n"
 
     @property
     def folds(self) -> dict[str, Fold]:
@@ -87,8 +88,8 @@ class FoldPart:
         return {}
 
     @property
-    def lanes(self) -> int:
-        """LLVM chooses the width of vectors."""
+    def interleave(self) -> int:
+        """LLVM chooses how many vectors it handles side by side."""
         return 0
 
     @property

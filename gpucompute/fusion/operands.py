@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import ir
-from .emit import UNROLL, Access, Emitter, memory_type
+from .emit import Access, Emitter, memory_type
 from .folds import Fold, FoldPart
 from .layout import merge
-from .plan import Buffer, Expr, GatherLoad, Load, Position, Stage, leaves
+from .plan import UNROLL, Buffer, Expr, GatherLoad, Load, Position, Stage, leaves
 
 
 @dataclass
@@ -85,6 +85,8 @@ class Operands:
             strides.append([store.layout.strides[axis] for axis in order])
         for reduction in stage.reductions:
             strides.append([*reduction.buffer.layout.strides, *[0] * len(stage.axes)])
+        for store in stage.finish:
+            strides.append([*store.layout.strides, *[0] * len(stage.axes)])
         groups = [0] * len(kept) + [1] * len(stage.axes)
         extents, strides, groups = merge([stage.shape[axis] for axis in order], strides, groups)
         count = groups.count(0)
@@ -141,6 +143,7 @@ class Operands:
         operands: list[tuple[Any, Any]] = [(leaf, leaf.layout) for leaf in self.leaves]
         operands += [(store, store.layout) for store in self.stage.stores]
         operands += [(reduction, reduction.buffer.layout) for reduction in self.stage.reductions]
+        operands += [(store, store.layout) for store in self.stage.finish]
         for index, (what, layout) in enumerate(operands):
             buffer = None if isinstance(what, Position) else what.buffer
             slot = self._slot(buffer, layout.offset)

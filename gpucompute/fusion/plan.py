@@ -8,14 +8,19 @@ offsets and strides, and only what must exist in memory gets a buffer. Every siz
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
 
+from .. import ops
 from . import ir
 from .layout import Layout
 
 DType = np.dtype[Any]
+REPEATED = 16  # a slow value that so many rows share is computed once, into memory
+SLOW = {"divide", "floor_divide", "remainder", "fmod", "reciprocal", "sqrt"}  # beside the transcendental functions
+UNROLL = 8  # strides and inner extents up to this many elements are constants of the source
 
 
 @dataclass(eq=False)
@@ -128,6 +133,7 @@ class Stage:
     level: int
     reason: str
     stored: set[int] = field(default_factory=set)  # ids of the buffers that have memory
+    finish: list[Store] = field(default_factory=list)  # over the kept axes, of nothing but this stage's reductions
 
     @property
     def stores(self) -> list[Store]:
@@ -194,6 +200,8 @@ class _Planner:
                 for arg in node.args:
                     spread: tuple[Action, ...] = ()
                     if arg.shape != node.shape:
+                        if self._buffer(arg) is None and _repeats_slowly(arg, node.shape):
+                            raise _Needs(arg, "it is slow to compute and the same for many rows")
                         spread = (("broadcast", (), node.shape, None),)
                     args.append(self.lower(arg, spread + actions))
                 return Apply(node.op, tuple(args), node.dtype)
@@ -291,6 +299,27 @@ _WHY = {
 }
 
 
+def _repeats_slowly(node: ir.Node, shape: ir.Shape) -> bool:
+    """Whether a value, broadcast to `shape`, would be computed again in many rows, and slowly.
+
+    A value that is the same along the last axis is computed once before the loop anyway.
+    """
+    last = node.shape[-1] if node.shape else 1
+    if last <= UNROLL or prod(shape) < REPEATED * prod(node.shape):
+        return False
+    return _is_slow(node)
+
+
+def _is_slow(node: ir.Node) -> bool:
+    """Whether a value takes more than the cheap operations on what lies in memory."""
+    while isinstance(node, ir.View):
+        node = node.arg
+    if not isinstance(node, ir.Map):
+        return False
+    slow = node.op in SLOW or isinstance(node.op, ir.UserFunction) or (node.op in ops.OPS and ops.OPS[node.op].ulp)
+    return bool(slow) or any(_is_slow(arg) for arg in node.args)
+
+
 def _is_stored(node: ir.Node, buffer: Any) -> bool:
     while buffer(node) is None:
         if not isinstance(node, ir.View):
@@ -334,8 +363,11 @@ def _level(expr: Expr) -> int:
     return max((e.buffer.level for e in leaves(expr) if isinstance(e, Load | GatherLoad)), default=0)
 
 
-def plan(outputs: tuple[ir.Node, ...], layouts: list[Layout]) -> Plan:
-    """Return the stages that compute `outputs` from inputs with these layouts."""
+def plan(outputs: tuple[ir.Node, ...], layouts: list[Layout], *, finish: bool = False) -> Plan:
+    """Return the stages that compute `outputs` from inputs with these layouts.
+
+    finish : whether a stage of reductions may also store values made of its results.
+    """
     planner = _Planner(layouts)
     results = []
     for node in outputs:
@@ -344,6 +376,8 @@ def plan(outputs: tuple[ir.Node, ...], layouts: list[Layout]) -> Plan:
             node = node.arg  # a fresh C-ordered result takes any shape for nothing
         results.append((planner.store(node, "it is returned", is_output=True), shape))
     stages = _join_rows(_group(planner.stages))
+    if finish:
+        stages = _finish_reductions(stages)
     kept = _used(stages, [buffer for buffer, _ in results], planner.made)
     return Plan(stages, kept, results)
 
@@ -411,12 +445,38 @@ def _can_follow(first: Stage, stage: Stage, later: list[Buffer]) -> bool:
     return reads
 
 
+def _finish_reductions(stages: list[Stage]) -> list[Stage]:
+    """Move what is made of nothing but a stage's reductions (a mean of a sum) into that stage."""
+    result: list[Stage] = []
+    for stage in stages:
+        for first in result:
+            if stage.kind == "map":
+                moved = [store for store in stage.stores if _finishes(store, first)]
+                first.finish += moved
+                stage.phases[0].stores = [store for store in stage.stores if store not in moved]
+        if stage.kind != "map" or stage.stores:
+            result.append(stage)
+    return result
+
+
+def _finishes(store: Store, first: Stage) -> bool:
+    kept = tuple(n for axis, n in enumerate(first.shape) if axis not in first.axes)
+    if first.kind != "reduce" or 0 in first.shape or store.layout.shape != kept:
+        return False
+    made = {id(reduction.buffer) for reduction in first.reductions}
+    loads = [leaf for leaf in leaves(store.expr) if not isinstance(leaf, Parameter | Literally)]
+    return bool(loads) and all(
+        isinstance(leaf, Load) and id(leaf.buffer) in made and leaf.layout == leaf.buffer.layout for leaf in loads
+    )
+
+
 def _exprs(stage: Stage) -> list[Expr]:
     return [store.expr for store in stage.stores] + [reduction.expr for reduction in stage.reductions]
 
 
 def _written(stage: Stage) -> list[Buffer]:
-    return [store.buffer for store in stage.stores] + [reduction.buffer for reduction in stage.reductions]
+    stores = stage.stores + stage.finish
+    return [store.buffer for store in stores] + [reduction.buffer for reduction in stage.reductions]
 
 
 def _used(stages: list[Stage], outputs: list[Buffer], made: list[Buffer]) -> list[Buffer]:

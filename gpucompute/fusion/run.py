@@ -116,7 +116,7 @@ class Fused:
             if found is None:
                 traced = trace(self.function, args, kwargs, self.static)
                 layouts = [Layout(0, a.shape, a.strides) for a in (*arrays, *traced.captured)]
-                found = traced, Program(plan(traced.outputs, layouts), self.precision == "fast")
+                found = traced, Program(plan(traced.outputs, layouts, finish=True), self.precision == "fast")
                 self._programs[key] = found
                 if len(self._programs) > PROGRAMS:
                     self._programs.popitem(last=False)

@@ -38,8 +38,8 @@ class Unit(Protocol):
     """What is compiled at once: the source of a function ``kernel`` and the names that it uses.
 
     folds : folds by the prefix of their functions' names; users : users' functions by name; words : how many plain
-    int64 arguments the function takes, 0 for the arguments of a stage's kernel; lanes : how many elements a vector
-    shall hold on a processor with 512-bit vectors, 0 to leave it to LLVM.
+    int64 arguments the function takes, 0 for the arguments of a stage's kernel; interleave : how many vectors a loop
+    shall handle side by side on a processor with 512-bit vectors, 0 to leave it to LLVM.
     """
 
     @property
@@ -51,7 +51,7 @@ class Unit(Protocol):
     @property
     def words(self) -> int: ...
     @property
-    def lanes(self) -> int: ...
+    def interleave(self) -> int: ...
 
 
 def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
@@ -69,34 +69,73 @@ def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
     table, word = types.CPointer(types.int64), types.int64
     arguments = (word,) * kernel.words or (word, word, table, table, word, word, table)
     signature = types.void(*arguments)
-    with _vectors_of(kernel.lanes):
+    with _interleaved(kernel.interleave):
         compiled = numba.cfunc(signature, error_model="numpy", fastmath=FAST if fast else False)(names["kernel"])
     library = compiled._library
     return compiled.native_name, bytes(library._get_compiled_object()), compiled
 
 
 @contextlib.contextmanager
-def _vectors_of(lanes: int) -> Iterator[None]:
-    """Make LLVM's loop vectoriser use `lanes` elements while the body runs.
+def _interleaved(vectors: int) -> Iterator[None]:
+    """Make LLVM's loop vectoriser handle so many vectors side by side while the body runs.
 
-    Left alone it takes 256 bits for float32 loops with divisions. Black-Scholes, 1e7 elements on one thread, takes
-    89 ms so, 57 with vectors of 512 bits and 51 with two of them side by side. The setting is the process's, so it
-    holds only under numba's compiler lock.
+    Black-Scholes, 16384 elements on one thread, takes 4.5 ns an element with two and 5.2 with one, which LLVM
+    prefers. The setting is the process's, so it holds only under numba's compiler lock.
     """
     import llvmlite.binding as llvm
     from numba.core.compiler_lock import global_compiler_lock
 
-    if not lanes or not llvm.get_host_cpu_features().get("avx512f"):
+    if not vectors or not llvm.get_host_cpu_features().get("avx512f"):
         yield
         return
     with global_compiler_lock:
-        llvm.set_option("gpucompute", f"-force-vector-width={lanes}")
-        llvm.set_option("gpucompute", "-force-vector-interleave=2")
+        llvm.set_option("gpucompute", f"-force-vector-interleave={vectors}")
         try:
             yield
         finally:
-            llvm.set_option("gpucompute", "-force-vector-width=0")
             llvm.set_option("gpucompute", "-force-vector-interleave=0")
+
+
+def _wide_vectors() -> Any:
+    """Return a compiled function that lets the function it is called in use vectors of 512 bits.
+
+    LLVM tunes for processors that slow down with them and stops at 256: Black-Scholes takes 7.6 ns an element so.
+    """
+    from numba import types
+    from numba.extending import intrinsic
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # llvmlite knows enumerated attributes only, and writes down what the set holds. Not inlined, or the
+        # caller's attributes would count.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    @intrinsic
+    def wide_vectors(typing_context: Any) -> Any:
+        return types.void(), generate
+
+    return wide_vectors
+
+
+def _prefetch(write: bool) -> Any:
+    """Return a compiled function that asks for the cache line at an address, which need not exist."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        line, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line, flag, flag, flag])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [line], kind)
+        builder.call(function, [builder.inttoptr(args[0], line), flag(int(write)), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    @intrinsic
+    def prefetch(typing_context: Any, address: Any) -> Any:
+        return types.void(types.int64), generate
+
+    return prefetch
 
 
 def stands_alone(compiled: Any) -> bool:
@@ -139,6 +178,8 @@ def _common(fast: bool) -> dict[str, Any]:
     names.update({name: getattr(np, name) for name in _NAMES})
     names.update({f"ptr_{name}": _pointer(name) for name in _NAMES})
     names.update(bool_=np.bool_, inf=math.inf, nan=math.nan)
+    names["wide_vectors"] = _wide_vectors()
+    names.update(prefetch=_prefetch(write=False), prefetch_write=_prefetch(write=True))
     names["checked"] = _decorate(gather.checked, fast)
     names["call_tile"] = _caller(6)
     names["call_join"] = _caller(5)

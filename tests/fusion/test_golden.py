@@ -52,9 +52,9 @@ PROGRAMS = {
     "normalise": (lambda x: ((x / np.float32(255) - np.float32(0.45)) / np.float32(0.22)).T, ("u1", (40, 50))),
 }
 DIGESTS = {
-    "softmax float32": "ceb22dd11f87e38566c1b192b082e0d4e75acfc316d1a2827009ef5e8b6e60ce",
+    "softmax float32": "ddaf402336a62ae7d658f4d26c1a8c5e9f5da836acc95ad1a38594bdba8774de",
     "softmax float16": "49100a2de24a478681834136175ea0930616477a6bdabc54b055513184e9c5c6",
-    "elementary float32": "17fc206cf3ea3423738b8ffe18fb768a8973d5266e419799791973b26a22be0e",
+    "elementary float32": "f5731d554b3acff1be898021e305b08ad11493a782ab6708c543b26c799df7f2",
     "elementary float64": "0dc175fff703c4468755f0622afe88c1b8776de52e4c95f7a1e38e786e16fd81",
     "moments float32": "6c0f9fba9783d999f3ac2b6b8af2e48189e38d234e63cf8561330db6e0638abc",
     "moments uint8": "be845593de7e61e0e0ac0c53d60f08ccb82bd54a3373fe2d2062f8d286f10846",

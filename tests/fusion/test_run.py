@@ -124,7 +124,7 @@ def test_other_sizes_compile_nothing() -> None:
 def stages(function, *args) -> list[tuple[str, tuple[int, ...]]]:
     traced = trace(function, args)
     layouts = [Layout(0, a.shape, a.strides) for a in (*args, *traced.captured)]
-    return [(stage.kind, stage.shape) for stage in plan.plan(traced.outputs, layouts).stages]
+    return [(stage.kind, stage.shape) for stage in plan.plan(traced.outputs, layouts, finish=True).stages]
 
 
 def test_as_few_stages_as_the_data_needs() -> None:
@@ -135,6 +135,14 @@ def test_as_few_stages_as_the_data_needs() -> None:
     # Over the first axis a result is complete only at the end: reduce both moments in one walk, then map.
     assert stages(lambda x: (x - x.mean(0)) / x.std(0), x) == [("reduce", (40, 50)), ("map", (40, 50))]
     assert stages(lambda x: (x - x.mean()) / x.std(), x) == [("reduce", (40, 50)), ("map", (40, 50))]
+    # What is made of a reduction alone is stored by its stage.
+    assert stages(lambda x: (x.mean(0), np.sqrt(x.var(0) + 1)), x) == [("reduce", (40, 50))]
+    assert stages(lambda x: x.std(), x) == [("reduce", (40, 50))]
+    assert stages(lambda x: (x.mean(0), x.mean(0) + x[0]), x) == [("reduce", (40, 50)), ("map", (50,))]
+    # A slow value that many rows share is computed once; a quick one is not worth the memory.
+    w = normal(50)
+    assert stages(lambda x, w: x * np.exp(w), x, w) == [("map", (50,)), ("map", (40, 50))]
+    assert stages(lambda x, w: x * (w + 1), x, w) == [("map", (40, 50))]
     assert stages(lambda x: np.concatenate([x, x * 2]), x) == [("map", (40, 50))]
     assert stages(lambda x: (x + 1).reshape(2000), x) == [("map", (40, 50))]
     # Strides cannot express a reshape of a broadcast: its argument is stored first.
