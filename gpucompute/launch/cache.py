@@ -2,13 +2,11 @@
 
 The key of a kernel is a hash of its source and of everything else that can change its code: the processor and its
 features, the versions of numba and llvmlite, and the text of the functions that kernels call. On disk a kernel is
-one file with its object code, written under another name first and then renamed, so that many processes can share a
-folder. A file that cannot be read is compiled anew; a folder that cannot be written costs only speed.
+one file (`disk`) with machine code that needs no linker (`flat`), or else its object code, which LLVM loads.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -20,12 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import config
+from . import disk, flat
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from .compiler import Unit
 
-_MAGIC = b"gpucompute kernel 1\n"
+_MAGIC = b"gpucompute kernel 2\n"
+_TELLING = {"vendor_id", "cpu family", "model", "flags"}  # lines of /proc/cpuinfo on x86-64
+_FLAT, _OBJECT = b"flat\n", b"object\n"
 _PROTOTYPE = ctypes.CFUNCTYPE(
     None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
     ctypes.c_void_p,
@@ -136,8 +137,6 @@ def _key(kernel: Unit, fast: bool) -> tuple[str, bool]:
 @functools.cache
 def _surroundings() -> str:
     """What can change the code of any kernel: processor, versions, and the functions that kernels call."""
-    import llvmlite.binding as llvm
-
     digest = hashlib.sha256()
     from .. import kernels as package
 
@@ -146,43 +145,55 @@ def _surroundings() -> str:
             digest.update(path.read_bytes())
     digest.update(Path(__file__).with_name("compiler.py").read_bytes())
     versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite")]
-    return "\0".join([digest.hexdigest(), *versions, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()])
+    settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")]
+    return "\0".join([digest.hexdigest(), *versions, _processor(), *settings])
+
+
+def _processor() -> str:
+    """The processor and its features: as the kernel of Linux tells them, since LLVM takes 30 ms to import."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
+    except OSError:
+        first = ""
+    told = [line for line in first.splitlines() if line.split("\t", 1)[0] in _TELLING]
+    if len(told) == len(_TELLING):
+        return "\n".join(told)
+    import llvmlite.binding as llvm
+
+    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
 
 
 def _compile(kernel: Unit, fast: bool, key: str, on_disk: bool) -> _Entry:
     from .compiler import compile_unit, stands_alone
 
     symbol, code, compiled = compile_unit(kernel, fast)
-    if on_disk and stands_alone(compiled):
-        _write(folder() / f"{key}.kernel", symbol, code)
+    if on_disk:
+        path, block = folder() / f"{key}.kernel", flat.flatten(code, symbol) if flat.supported() else None
+        if block is not None:
+            disk.write(path, _MAGIC, _FLAT + block)
+        elif stands_alone(compiled):
+            disk.write(path, _MAGIC, _OBJECT + symbol.encode() + b"\n" + code)
     return _Entry(compiled.address, _PROTOTYPE(compiled.address), compiled, len(code))
-
-
-def _write(path: Path, symbol: str, code: bytes) -> None:
-    body = symbol.encode() + b"\n" + code
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
-        os.replace(temporary, path)
-    except OSError:  # read-only, full or gone: the next process compiles again
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _load(key: str) -> _Entry | None:
     """Return the kernel that another process, or this one earlier, has left on disk."""
-    try:
-        data = (folder() / f"{key}.kernel").read_bytes()
-    except OSError:
+    body = disk.read(folder() / f"{key}.kernel", _MAGIC)
+    if body is None:
         return None
-    head = len(_MAGIC) + 32
-    body = data[head:]
-    if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[len(_MAGIC) : head]:
-        return None  # cut short or of another make
-    symbol, code = body.split(b"\n", 1)
+    kind, rest = body.split(b"\n", 1)
+    try:
+        address, keep = flat.load(rest) if kind + b"\n" == _FLAT else _load_object(rest)
+    except OSError:  # no executable memory for us: LLVM may know another way
+        return None
+    return _Entry(address, _PROTOTYPE(address), keep, len(rest)) if address else None
+
+
+def _load_object(body: bytes) -> tuple[int, Any]:
+    """Return the address of an object file's function, by LLVM's loader, and what owns its memory."""
     import llvmlite.binding as llvm
 
+    symbol, code = body.split(b"\n", 1)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
@@ -191,5 +202,4 @@ def _load(key: str) -> _Entry | None:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    address = engine.get_function_address(symbol.decode())
-    return _Entry(address, _PROTOTYPE(address), engine, len(code)) if address else None
+    return engine.get_function_address(symbol.decode()), engine

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gpucompute.launch import flat
 from gpucompute.launch.fingerprint import fingerprint
 
 PROGRAM = """
@@ -24,7 +25,8 @@ x = np.arange(12, dtype=np.float32).reshape(3, 4)
 result = gp.fuse(softmax)(x)
 np.testing.assert_allclose(result, softmax(x), rtol=1e-6)
 info = gp.cache_info()
-print(info.compiled, info.loaded, "numba" in sys.modules, gp.digest(result))
+llvm = "llvmlite" in sys.modules
+print(info.compiled, info.loaded, "numba" in sys.modules, llvm, gp.digest(result))
 """
 
 
@@ -46,11 +48,22 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     return folder, output(start(folder))
 
 
-def test_a_new_process_compiles_nothing_and_needs_no_numba(filled: tuple[Path, list[str]]) -> None:
+# Makes the process one on which code without a linker cannot run.
+OTHER_MACHINE = "from gpucompute.launch import flat\nflat.supported = lambda: False\n"
+
+
+def test_a_new_process_compiles_nothing_and_needs_no_compiler(filled: tuple[Path, list[str]]) -> None:
     folder, first = filled
-    compiled, loaded, numba, digest = first
+    compiled, loaded, numba, _, digest = first
     assert int(compiled) == 5 and loaded == "0" and numba == "True"  # a kernel; tile and join of max and of sum
-    assert output(start(folder)) == ["0", compiled, "False", digest]
+    llvm = str(not flat.supported())
+    assert output(start(folder)) == ["0", compiled, "False", llvm, digest]
+
+
+def test_other_machines_load_object_files(tmp_path: Path, filled: tuple[Path, list[str]]) -> None:
+    digest = filled[1][-1]
+    assert output(start(tmp_path, OTHER_MACHINE + PROGRAM)) == ["5", "0", "True", "True", digest]
+    assert output(start(tmp_path, OTHER_MACHINE + PROGRAM)) == ["0", "5", "False", "True", digest]
 
 
 def test_many_processes_at_once(filled: tuple[Path, list[str]]) -> None:
@@ -58,7 +71,7 @@ def test_many_processes_at_once(filled: tuple[Path, list[str]]) -> None:
     for path in list((folder / "kernels").iterdir())[:2]:
         path.unlink()
     found = [output(process) for process in [start(folder) for _ in range(3)]]
-    assert {line[3] for line in found} == {first[3]}
+    assert {line[-1] for line in found} == {first[-1]}
     assert not list((folder / "kernels").glob("*.tmp"))
 
 
@@ -69,15 +82,15 @@ def test_damaged_files_are_compiled_anew(filled: tuple[Path, list[str]]) -> None
     paths[0].write_bytes(b"")
     paths[1].write_bytes(paths[1].read_bytes()[:-100])
     paths[2].write_bytes(paths[2].read_bytes()[:-1] + b"\xff\xff")
-    compiled, loaded, _, digest = output(start(folder))
-    assert (compiled, loaded, digest) == ("3", "2", first[3])
+    compiled, loaded, *_, digest = output(start(folder))
+    assert (compiled, loaded, digest) == ("3", "2", first[-1])
 
 
 def test_a_folder_that_cannot_be_made_costs_only_speed(tmp_path: Path, filled: tuple[Path, list[str]]) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
-    compiled, loaded, _, digest = output(start(blocked / "cache"))
-    assert (compiled, loaded, digest) == ("5", "0", filled[1][3])
+    compiled, loaded, *_, digest = output(start(blocked / "cache"))
+    assert (compiled, loaded, digest) == ("5", "0", filled[1][-1])
 
 
 ZEROS = """
@@ -87,10 +100,18 @@ print(gp.fuse(lambda x: x - x)(np.arange(1000)).sum(), gp.cache_info().compiled)
 """
 
 
-def test_code_that_calls_the_c_library_stays_in_its_process(tmp_path: Path) -> None:
-    # LLVM makes memset of this loop, whose address a process without numba would not fill in.
+def test_code_that_calls_the_c_library(tmp_path: Path) -> None:
+    # LLVM makes memset of this loop. Its own loader would not fill in the address: there it stays in its process.
     assert output(start(tmp_path, ZEROS)) == ["0", "1"]
-    assert output(start(tmp_path, ZEROS)) == ["0", "1"]
+    assert output(start(tmp_path, ZEROS)) == ["0", "0" if flat.supported() else "1"]
+    other = tmp_path / "other"
+    assert output(start(other, OTHER_MACHINE + ZEROS)) == ["0", "1"]
+    assert output(start(other, OTHER_MACHINE + ZEROS)) == ["0", "1"]
+
+
+def test_what_is_no_kernel_is_not_laid_out() -> None:
+    assert flat.flatten(b"", "kernel") is None
+    assert flat.flatten(b"\x7fELF\x01\x01" + bytes(100), "kernel") is None
 
 
 def test_fingerprints_tell_functions_apart() -> None:
