@@ -50,6 +50,10 @@ class Layout:
         return self._reshape(shape)
 
     def _reshape(self, shape: Shape) -> Layout | None:
+        kept = len(shape)
+        if self.shape[:kept] == shape and all(n == 1 for n in self.shape[kept:]):
+            # NumPy would take other strides for a length of 1, and so would need code of its own.
+            return Layout(self.offset, shape, self.strides[:kept])
         # NumPy knows best which reshapes strides can express; its array here is never read.
         array = np.lib.stride_tricks.as_strided(np.empty(1, np.int8), self.shape, self.strides)
         try:

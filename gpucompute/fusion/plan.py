@@ -8,7 +8,7 @@ offsets and strides, and only what must exist in memory gets a buffer. Every siz
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from .. import ops
 from . import ir
 from .layout import Layout
+from .short import written_out
 
 DType = np.dtype[Any]
 REPEATED = 16  # a slow value that so many rows share is computed once, into memory
@@ -172,6 +173,9 @@ class _Planner:
         self.made: list[Buffer] = []
         self.stages: list[Stage] = []
         self.memo: dict[Any, Expr] = {}
+        self.once: dict[Any, Expr] = {}
+        self.builder = ir.Builder()
+        self.short: dict[int, ir.Node | None] = {}  # id(reduction) -> the same as maps
 
     # Lowering
 
@@ -179,7 +183,8 @@ class _Planner:
         key = (id(node), tuple(action[:3] for action in actions))
         found = self.memo.get(key)
         if found is None:
-            found = self.memo[key] = self._lower(node, actions)
+            expr = self._lower(node, actions)
+            found = self.memo[key] = self.once.setdefault(_contents(expr), expr)
         return found
 
     def _lower(self, node: ir.Node, actions: tuple[Action, ...]) -> Expr:
@@ -207,7 +212,17 @@ class _Planner:
                 return Apply(node.op, tuple(args), node.dtype)
             case ir.Gather():
                 return self._lower_gather(node, actions)
+            case ir.Reduce():
+                short = self._written_out(node)
+                if short is not None:
+                    return self.lower(short, actions)
         raise _Needs(node, _WHY[type(node)])
+
+    def _written_out(self, node: ir.Reduce) -> ir.Node | None:
+        if id(node) not in self.short:
+            self.short[id(node)] = written_out(node, self.builder)
+            self.alive.append(node)
+        return self.short[id(node)]
 
     def _lower_gather(self, node: ir.Gather, actions: tuple[Action, ...]) -> Expr:
         source = self.lower(node.source, ()) if _is_stored(node.source, self._buffer) else None
@@ -249,7 +264,7 @@ class _Planner:
         buffer = Buffer(Layout.contiguous(node.shape, node.dtype.itemsize), node.dtype, is_output=is_output)
         self.made.append(buffer)
         match node:
-            case ir.Reduce():
+            case ir.Reduce() if self._written_out(node) is None:
                 expr = self._ready(node.arg, ())
                 buffer.level = _level(expr) + 1
                 phase = Phase(reductions=[Reduction(node.op, expr, buffer, node.dtype)])
@@ -314,10 +329,27 @@ def _is_slow(node: ir.Node) -> bool:
     """Whether a value takes more than the cheap operations on what lies in memory."""
     while isinstance(node, ir.View):
         node = node.arg
+    if isinstance(node, ir.Reduce):
+        return True  # of a few elements, or it would be stored anyway
     if not isinstance(node, ir.Map):
         return False
     slow = node.op in SLOW or isinstance(node.op, ir.UserFunction) or (node.op in ops.OPS and ops.OPS[node.op].ulp)
     return bool(slow) or any(_is_slow(arg) for arg in node.args)
+
+
+def _contents(expr: Expr) -> tuple[Any, ...]:
+    """Return what equal expressions have in common: their parts, other expressions and buffers by identity."""
+    parts: list[Any] = [type(expr)]
+    for name in expr.__dataclass_fields__:
+        value = getattr(expr, name)
+        if isinstance(value, Buffer | Expr):
+            value = id(value)
+        elif isinstance(value, tuple):
+            value = tuple(id(item) for item in value)
+        elif isinstance(value, np.generic):
+            value = value.tobytes()
+        parts.append(value)
+    return tuple(parts)
 
 
 def _is_stored(node: ir.Node, buffer: Any) -> bool:
@@ -363,10 +395,13 @@ def _level(expr: Expr) -> int:
     return max((e.buffer.level for e in leaves(expr) if isinstance(e, Load | GatherLoad)), default=0)
 
 
-def plan(outputs: tuple[ir.Node, ...], layouts: list[Layout], *, finish: bool = False) -> Plan:
+def plan(
+    outputs: tuple[ir.Node, ...], layouts: list[Layout], *, finish: bool = False, longest_row: float = inf
+) -> Plan:
     """Return the stages that compute `outputs` from inputs with these layouts.
 
-    finish : whether a stage of reductions may also store values made of its results.
+    finish : whether a stage of reductions may also store values made of its results; longest_row : elements of a row
+    up to which it is reduced and read again by one stage.
     """
     planner = _Planner(layouts)
     results = []
@@ -375,7 +410,7 @@ def plan(outputs: tuple[ir.Node, ...], layouts: list[Layout], *, finish: bool = 
         while isinstance(node, ir.View) and node.kind == "reshape":
             node = node.arg  # a fresh C-ordered result takes any shape for nothing
         results.append((planner.store(node, "it is returned", is_output=True), shape))
-    stages = _join_rows(_group(planner.stages))
+    stages = _join_rows(_group(planner.stages), longest_row)
     if finish:
         stages = _finish_reductions(stages)
     kept = _used(stages, [buffer for buffer, _ in results], planner.made)
@@ -398,7 +433,7 @@ def _group(stages: list[Stage]) -> list[Stage]:
     return sorted(groups.values(), key=lambda s: s.level)
 
 
-def _join_rows(stages: list[Stage]) -> list[Stage]:
+def _join_rows(stages: list[Stage], longest_row: float) -> list[Stage]:
     """Join a reduction along the last axes with the stages that read its result row by row.
 
     Each row is then reduced and read again while it is in the cache. A reduction over everything has one row
@@ -409,7 +444,8 @@ def _join_rows(stages: list[Stage]) -> list[Stage]:
         for index in range(len(result) - 1, -1, -1):
             first = result[index]
             later = [buffer for other in result[index + 1 :] for buffer in _written(other)]
-            if _can_follow(first, stage, later):
+            length = prod(first.shape[axis] for axis in first.axes)
+            if length <= longest_row and _can_follow(first, stage, later):
                 first.phases.append(stage.phases[0])
                 if first.kind != "rows":
                     first.kind = "rows"
