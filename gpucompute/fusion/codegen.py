@@ -17,7 +17,7 @@ from .codegen_reduce import ReduceSource
 from .emit import Access, memory_type, writing
 from .folds import Fold, FoldPart
 from .operands import Operands, Writer
-from .plan import UNROLL, Apply, Buffer, Parameter, Position, Stage
+from .plan import UNROLL, Buffer, Position, Stage
 
 LOOP = 16384  # elements of an innermost loop that one work item runs
 
@@ -39,8 +39,8 @@ class Kernel:
     parts: list[tuple[int, FoldPart]]  # which numbers are the addresses of parts of folds
     users: dict[str, ir.UserFunction]
     errors: list[str]
-    interleave: int  # vectors side by side on processors with 512 bits, 0 to leave it to the compiler
     words: int = 0  # the arguments are those of a stage
+    interleave: int = 2  # vectors side by side, on processors with 512 bits
 
 
 def generate(stage: Stage) -> Kernel:
@@ -48,9 +48,7 @@ def generate(stage: Stage) -> Kernel:
     body = Writer(depth=1)
     printer = MapSource(stage, body) if stage.kind == "map" else ReduceSource(stage, body)
     items, cost = printer.print()
-    wide = _only_float32(stage)
-    head = ["def kernel(lo, hi, p, q, s, k, e):", *(f"    q{i} = q[{i}]" for i in printer.reads)]
-    head[1:1] = ["    wide_vectors()"] if wide else []
+    head = ["def kernel(lo, hi, p, q, s, k, e):", "    wide_vectors()", *(f"    q{i} = q[{i}]" for i in printer.reads)]
     return Kernel(
         source="\n".join(head + body.lines) + "\n",
         operands=printer.operands,
@@ -65,24 +63,7 @@ def generate(stage: Stage) -> Kernel:
         parts=printer.parts,
         users=printer.users,
         errors=printer.errors,
-        interleave=2 if wide else 0,
     )
-
-
-def _only_float32(stage: Stage) -> bool:
-    """Whether a stage reads, computes and writes nothing but float32 (beside Python scalars)."""
-    stores = stage.stores + stage.finish
-    dtypes = {store.buffer.dtype for store in stores}
-    pending = [store.expr for store in stores] + [reduction.expr for reduction in stage.reductions]
-    while pending:
-        expr = pending.pop()
-        if isinstance(expr, Apply):
-            if not isinstance(expr.op, str) or not isinstance(expr.args[0], Parameter):
-                dtypes.add(expr.dtype)
-                pending += expr.args
-        else:
-            dtypes.add(expr.dtype)
-    return dtypes == {np.dtype(np.float32)}
 
 
 class MapSource(Operands):

@@ -74,8 +74,7 @@ class FoldPart:
         values = names.copy()
         if self.columns is not None:
             values[place] = str(self.columns)
-        wide = "    wide_vectors()\n" if self.fold.buffer_dtype == np.float32 else ""
-        return f"def kernel({', '.join(names)}):\n{wide}    x_{self.part}({', '.join(values)})\n"
+        return f"def kernel({', '.join(names)}):\n    wide_vectors()\n    x_{self.part}({', '.join(values)})\n"
 
     @property
     def folds(self) -> dict[str, Fold]:

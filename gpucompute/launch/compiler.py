@@ -99,7 +99,8 @@ def _interleaved(vectors: int) -> Iterator[None]:
 def _wide_vectors() -> Any:
     """Return a compiled function that lets the function it is called in use vectors of 512 bits.
 
-    LLVM tunes for processors that slow down with them and stops at 256: Black-Scholes takes 7.6 ns an element so.
+    LLVM tunes for processors that slow down with them and stops at 256. With 512, Black-Scholes takes 5.2 instead of
+    7.6 ns an element, exp of float64 0.7 of the time, a choice between bytes 0.6; nothing was found to lose.
     """
     from numba import types
     from numba.extending import intrinsic
