@@ -21,7 +21,7 @@ def softmax(x):
     e = np.exp(x - x.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
 
-x = np.arange(12, dtype=np.float32).reshape(3, 4)
+x = np.arange(36, dtype=np.float32).reshape(3, 12)
 result = gp.fuse(softmax)(x)
 np.testing.assert_allclose(result, softmax(x), rtol=1e-6)
 info = gp.cache_info()
