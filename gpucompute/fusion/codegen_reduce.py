@@ -160,7 +160,7 @@ class ReduceSource(Operands):
         self.state_bytes = state
         self.scratch = max(self.scratch, self.stack_at + (LEVELS + 1) * state)
 
-    def _part(self, name: str, part: Literal["tile", "join"]) -> str:
+    def _part(self, name: str, part: Literal["tile", "strided", "join"]) -> str:
         """Return source for the address of a part of a fold."""
         wanted = FoldPart(self.folds[name], part, self.columns)
         for number, known in self.parts:
@@ -210,9 +210,10 @@ class ReduceSource(Operands):
                 slot = self._direct(operand, accesses)
                 tile = f"s + {self.buffer_at[id(operand)]}" if slot is None else f"b{slot}"
                 state = f"s + {self.stack_at} + d * {self.state_bytes} + {at}"
-                w.add(
-                    f"call_tile({self._part(name, 'tile')}, {tile}, count, {self.wd}, r, s + {self.lanes_at}, {state})"
-                )
+                part, first = self._part(name, "tile"), "r"
+                if slot is not None and not self.columns:
+                    part, tile, first = self._part(name, "strided"), f"t{slot}", f"e{slot}"
+                w.add(f"call_tile({part}, {tile}, count, {self.wd}, {first}, s + {self.lanes_at}, {state})")
             w.add(f"counts = ptr_int64(s + {self.counts_at})", "counts[d] = count", "m = t")
             with w.block("while m & 1:"):
                 self._join()
@@ -231,13 +232,20 @@ class ReduceSource(Operands):
         w.add("counts[d] += counts[d + 1]")
 
     def _direct(self, operand: Expr, accesses: dict[int, Access]) -> int | None:
-        """Return the slot of an operand that lies in memory as its tile would, so that no copy is needed."""
-        if not isinstance(operand, Load) or operand.dtype == np.float16 or len(self.reduced) != 1 or not self.columns:
+        """Return the slot of an operand that a fold can read where it lies, so that no copy is needed.
+
+        It lies there as its tile would, or, with a variable number of columns, in rows that lie apart.
+        """
+        if not isinstance(operand, Load) or operand.dtype == np.float16 or len(self.reduced) != 1:
             return None
         access = accesses.get(id(operand))
-        if access is None or access.inner != str(self.columns) or (self.columns > 1 and access.unrolled != "1"):
+        if access is None or access.inner != str(self.columns or 1):
             return None
-        return access.slot
+        if self.columns:
+            return access.slot if self.columns == 1 or access.unrolled == "1" else None
+        stride = self.reduced_strides[self.leaves.index(operand)][-1]
+        strided = all(self.folds[name].strided for name, _, folded in self.folded if folded is operand)
+        return access.slot if strided and stride % operand.dtype.itemsize == 0 else None
 
     def _evaluate(self, phase: Phase, accesses: dict[int, Access], slots: list[int]) -> None:
         """Print what writes the values of a tile into its buffers."""
@@ -256,6 +264,12 @@ class ReduceSource(Operands):
             else:
                 used.append((operand, fold.buffer_dtype, self.buffer_at[id(operand)]))
         by_column = self.column_axis is not None and not self.columns
+        if by_column:
+            for operand in direct:
+                self._strided_rows(operand, accesses)
+            if not used:
+                return
+            direct = []
         variable = "j" if by_column else "i"
         targets = [target for _, target in self.saved] + self.readable
         ahead = phase is self.ahead and bool(used)
@@ -281,6 +295,13 @@ class ReduceSource(Operands):
             w.add(*emitter.before)
             with w.block(f"for {variable} in range({'width' if by_column else 'run'}):"):
                 w.add(*emitter.inside)
+
+    def _strided_rows(self, operand: Expr, accesses: dict[int, Access]) -> None:
+        """Print where the tile's rows begin, and how many elements they lie apart."""
+        assert isinstance(operand, Load)
+        slot, stride = accesses[id(operand)].slot, self.reduced_strides[self.leaves.index(operand)][-1]
+        self.w.add(f"t{slot} = a{slot} + r * q{self._named(stride)}")
+        self.w.add(f"e{slot} = q{self._named(stride // operand.dtype.itemsize)}")
 
     def _finish(self, phase: Phase, slots: list[int], state: str, n: str) -> None:
         """Print the writing of a group's results."""

@@ -18,7 +18,8 @@ DType = np.dtype[Any]
 class Fold:
     """The functions and types of one fold.
 
-    name : prefix in the source; tile, join, value : functions of `kernels/cpu/reduce.py`; buffer_dtype, acc_dtype,
+    name : prefix in the source; tile, join, value : functions of `kernels/cpu/reduce.py`, and strided, the form of
+    the tile for rows that lie apart, if there is one; buffer_dtype, acc_dtype,
     state_dtype : elements, lanes, states; combine : the function that joins two values; fields : slots of a state;
     rows : rows of lanes that a tile may use for each field;
     exact : the order cannot matter;
@@ -39,6 +40,7 @@ class Fold:
     uncast: bool = False
     user: ir.UserReduction | None = None
     sum_field: int | None = None  # the field that holds the sum, for a sum of the same elements
+    strided: str | None = None
 
     def fingerprints(self) -> list[tuple[str, str | None]]:
         """Return what decides the code of a user's reduction, by part."""
@@ -57,20 +59,20 @@ class Fold:
 
 @dataclass(frozen=True)
 class FoldPart:
-    """The tile or join of a fold, compiled once for all kernels that call it.
+    """A tile or join of a fold, compiled once for all kernels that call it.
 
     columns : a number of columns that is a constant of the code, or None; fold : whose part it is.
     """
 
     fold: Fold
-    part: Literal["tile", "join"]
+    part: Literal["tile", "strided", "join"]
     columns: int | None
 
     @property
     def source(self) -> str:
         """A function of the part's arguments."""
         names = ["a", "b", "c", "d", "e", "f"][: self.words]
-        place = 2 if self.part == "tile" else 4
+        place = 4 if self.part == "join" else 2
         values = names.copy()
         if self.columns is not None:
             values[place] = str(self.columns)
@@ -94,7 +96,7 @@ class FoldPart:
     @property
     def words(self) -> int:
         """The number of its arguments, all int64."""
-        return 6 if self.part == "tile" else 5
+        return 5 if self.part == "join" else 6
 
 
 _INT64 = np.dtype(np.int64)
@@ -118,18 +120,19 @@ def fold_for(reduction: Reduction) -> Fold:
     plain = _memory(expr.dtype)
     whole = plain.kind in "iu"
     one = ("any_order_tile" if whole else "fold_tile", "fold_join", "fold_value")
+    strided = None if whole or expr.dtype == np.float16 else "fold_strided"
     match op:
         case "sum":
             small = _small_integer(expr)
             if small is not None:
                 return Fold("sum", *one, small, _INT32, plain, "add", exact=True, uncast=True)
-            return Fold("sum", *one, plain, plain, plain, "add", exact=whole)
+            return Fold("sum", *one, plain, plain, plain, "add", exact=whole, strided=strided)
         case "prod":
-            return Fold("prod", *one, plain, plain, plain, "multiply", exact=whole)
+            return Fold("prod", *one, plain, plain, plain, "multiply", exact=whole, strided=strided)
         case "min" | "all":
-            return Fold("min", *one, plain, plain, plain, "smaller", exact=whole)
+            return Fold("min", *one, plain, plain, plain, "smaller", exact=whole, strided=strided)
         case "max" | "any":
-            return Fold("max", *one, plain, plain, plain, "larger", exact=whole)
+            return Fold("max", *one, plain, plain, plain, "larger", exact=whole, strided=strided)
         case "argmin" | "argmax":
             combine = "smaller" if op == "argmin" else "larger"
             return Fold(op, "arg_tile", "arg_join", "arg_value", plain, plain, plain, combine, fields=2, exact=True)
@@ -138,7 +141,8 @@ def fold_for(reduction: Reduction) -> Fold:
             names = ("squares_tile", "squares_join", "squares_value")
             return Fold("m2", *names, plain, acc, _INT64, "add", fields=2, exact=True, sum_field=0)
         case "m2":
-            return Fold("m2", "m2_tile", "m2_join", "m2_value", plain, plain, plain, "add", fields=3, sum_field=2)
+            names, apart = ("m2_tile", "m2_join", "m2_value"), "m2_strided"
+            return Fold("m2", *names, plain, plain, plain, "add", fields=3, sum_field=2, strided=apart)
     raise AssertionError(op)
 
 

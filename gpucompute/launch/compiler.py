@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 # Functions of one expression in kernels/cpu/reduce.py.
 SMALL = {"add", "multiply", "larger", "smaller", "greater", "less", "fold_value", "m2_value", "arg_value"}
+# What folds call, each after what it calls itself.
+_HELPERS = (
+    "better", "same", "halve", "square", "m2_means", "m2_squares", "fold_tile", "fold_strided", "any_order_tile"
+)  # fmt: skip
 # Intrinsics that may become calls of a library.
 _LIBRARY_CALLS = tuple(f"llvm.{name}" for name in ("mem", "pow", "powi", "exp", "log", "sin", "cos", "tan", "frem"))
 # What precision="fast" allows. Reassociation would undo the sums of a large constant by which polynomials round.
@@ -190,7 +194,7 @@ def _common(fast: bool) -> dict[str, Any]:
 
 @functools.cache
 def _fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
-    """The three functions of a fold, compiled for its types."""
+    """The functions of a fold, compiled for its types."""
     common = _common(fast)
     if fold.user is not None:
         return _user_fold_functions(fold, fast)
@@ -212,9 +216,10 @@ def _fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
     precedes = {"larger": reduce.greater, "smaller": reduce.less}.get(fold.combine)
     if precedes is not None:
         scope["precedes"] = _rebuild(precedes, scope, fast)
-    for helper in (reduce.better, reduce.same, reduce.halve, reduce.square, reduce.fold_tile, reduce.any_order_tile):
-        scope[helper.__name__] = _rebuild(helper, scope, fast)
-    return {part: _rebuild(getattr(reduce, getattr(fold, part)), scope, fast) for part in ("tile", "join", "value")}
+    for name in _HELPERS:
+        scope[name] = _rebuild(getattr(reduce, name), scope, fast)
+    parts = {part: getattr(fold, part) for part in ("tile", "strided", "join", "value")}
+    return {part: _rebuild(getattr(reduce, name), scope, fast) for part, name in parts.items() if name}
 
 
 def _user_fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:

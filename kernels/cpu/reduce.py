@@ -11,7 +11,8 @@ Addresses are integers; the compiler gives each copy of these functions its type
     combine(a, b)          the operation, for folds with one field
     INT64, float64         a cast to an int64 pointer, a type
 
-The folds of integers where the order cannot matter take tiles of 1024. `acc` has room for 128 rows of columns, 8
+The forms called strided read rows of columns where they lie in a larger array; the rest reads compact tiles. The
+folds of integers where the order cannot matter take tiles of 1024. `acc` has room for 128 rows of columns, 8
 bytes each, for each field of a state.
 
 Sources: Higham, "The accuracy of floating point summation", 1993 (pairwise sums); Chan, Golub and LeVeque, "Updating
@@ -65,6 +66,34 @@ def fold_tile(buffer, count, columns, first, acc, state):
         for i in range(rest * columns, h * columns):
             a[i] = ACC_T(x[i])
         halve(a, h, columns)
+    s = STATE(state)
+    for j in range(columns):
+        s[j] = STATE_T(a[j])
+
+
+def fold_strided(buffer, count, columns, step, acc, state):
+    """As fold_tile, of rows that lie `step` elements apart."""
+    x = BUFFER(buffer)
+    a = ACC(acc)
+    if count == 256:
+        h = 64  # two halvings in one walk
+        for i in range(h):
+            for j in range(columns):
+                left = ACC_T(combine(ACC_T(x[i * step + j]), ACC_T(x[(i + 2 * h) * step + j])))
+                right = ACC_T(combine(ACC_T(x[(i + h) * step + j]), ACC_T(x[(i + 3 * h) * step + j])))
+                a[i * columns + j] = ACC_T(combine(left, right))
+    else:
+        h = 1
+        while 2 * h < count:
+            h *= 2
+        rest = count - h
+        for i in range(rest):
+            for j in range(columns):
+                a[i * columns + j] = ACC_T(combine(ACC_T(x[i * step + j]), ACC_T(x[(i + h) * step + j])))
+        for i in range(rest, h):
+            for j in range(columns):
+                a[i * columns + j] = ACC_T(x[i * step + j])
+    halve(a, h, columns)
     s = STATE(state)
     for j in range(columns):
         s[j] = STATE_T(a[j])
@@ -130,17 +159,10 @@ def fold_value(state, columns, j, count):
 def m2_tile(buffer, count, columns, first, acc, state):
     """Fold a tile: its mean first, then the squares, along the same tree."""
     fold_tile(buffer, count, columns, first, acc, state)
+    h = m2_means(count, columns, state)
     x = BUFFER(buffer)
     a = ACC(acc)
     s = STATE(state)
-    sums = STATE(state + 2 * columns * SLOT)
-    for j in range(columns):
-        sums[j] = s[j]
-        s[j] = STATE_T(s[j] / STATE_T(count))
-    h = 128
-    while h >= count:
-        h //= 2
-    h = max(h, 1)
     w = h * columns
     rest = min(count, 2 * h) - h
     if columns == 1:
@@ -158,6 +180,41 @@ def m2_tile(buffer, count, columns, first, acc, state):
             for j in range(columns):
                 k = i * columns + j
                 a[k] = square(x[k], s[j])
+    m2_squares(a, h, columns, state)
+
+
+def m2_strided(buffer, count, columns, step, acc, state):
+    """As m2_tile, of rows that lie `step` elements apart."""
+    fold_strided(buffer, count, columns, step, acc, state)
+    h = m2_means(count, columns, state)
+    x = BUFFER(buffer)
+    a = ACC(acc)
+    s = STATE(state)
+    rest = min(count, 2 * h) - h
+    for i in range(rest):
+        for j in range(columns):
+            both = square(x[i * step + j], s[j]) + square(x[(i + h) * step + j], s[j])
+            a[i * columns + j] = ACC_T(both)
+    for i in range(rest, h):
+        for j in range(columns):
+            a[i * columns + j] = square(x[i * step + j], s[j])
+    m2_squares(a, h, columns, state)
+
+
+def m2_means(count, columns, state):
+    """Move the sums to their field and leave means; return the largest power of two below `count`, at least 1."""
+    s = STATE(state)
+    sums = STATE(state + 2 * columns * SLOT)
+    for j in range(columns):
+        sums[j] = s[j]
+        s[j] = STATE_T(s[j] / STATE_T(count))
+    h = 128
+    while h >= count:
+        h //= 2
+    return max(h, 1)
+
+
+def m2_squares(a, h, columns, state):
     halve(a, h, columns)
     squares = STATE(state + columns * SLOT)
     for j in range(columns):
