@@ -108,9 +108,10 @@ def empty(shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike) -> n
     global _reused
     dtype = np.dtype(dtype)
     try:
-        nbytes = math.prod(shape) * dtype.itemsize  # type: ignore[arg-type]
+        lengths = iter(shape)  # type: ignore[arg-type]
     except TypeError:
-        nbytes = operator.index(shape) * dtype.itemsize  # type: ignore[arg-type]
+        lengths = iter((shape,))  # type: ignore[arg-type]
+    nbytes = math.prod(map(operator.index, lengths)) * dtype.itemsize  # NumPy's integers would overflow
     if nbytes < SMALL or dtype.hasobject:
         return np.empty(shape, dtype)
     step = nbytes.bit_length() - 3  # four classes in each doubling: at most a quarter is wasted

@@ -354,7 +354,7 @@ def nextafter_f2(x, y):
     away = (y > x) == (x > 0)
     step = copysign_f4(up if away else down, x)
     moved = copysign_f4(np.float32(2.0**-24), y) if x == 0 else step
-    return x + y if (x != x) | (y != y) else (x if x == y else moved)
+    return x + y if (x != x) | (y != y) else (y if x == y else moved)
 
 
 def spacing_f2(x):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import builtins
 import pickle
 import pkgutil
+import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gpucompute as gp
+from gpucompute import errors, namespace
 
+MEMORY = ["MemoryStats", "empty", "release", "set_limit", "stats"]
 HEAVY = "numba llvmlite cupy pycuda dask PIL zarr torch scipy pandas"
 
 
@@ -41,6 +45,15 @@ def test_every_name_shown_is_there() -> None:
     for name in shown:
         assert getattr(gp, name) is not None or name == "newaxis"
     assert {"fuse", "zeros", "linalg", "erf", "percentile", "float32", "pi", "DeviceError"} <= set(shown)
+
+
+def test_the_reference_page_names_all_that_is_not_numpys() -> None:
+    page = Path(__file__).parents[1].joinpath("docs", "api.md").read_text("utf-8")
+    shown = set(re.findall(r"::\s*gpucompute\.([\w.]+)", page))
+    ours = {name for name in dir(gp) if not hasattr(np, name) or name in namespace.STANDARD}
+    ours = {name for name in ours - gp._MODULES if not hasattr(errors, name)}  # the page takes the errors as a module
+    ours |= {f"image.{name}" for name in gp.image.__all__} | {f"memory.{name}" for name in MEMORY}
+    assert not ours - shown
 
 
 def test_no_module_bears_the_name_of_a_public_function() -> None:

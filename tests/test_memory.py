@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -64,7 +65,9 @@ def caught(array: Any) -> BaseException:
 
 def reshaped(array: Any) -> Any:
     view = array[:]
-    view.shape = (-1,)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting the shape", DeprecationWarning)  # of NumPy 2.5
+        view.shape = (-1,)
     return view
 
 
@@ -145,7 +148,22 @@ def new(shape: Any = (256, 256), dtype: Any = np.float32) -> Any:
     ],
 )
 @pytest.mark.parametrize(
-    "shape", [0, 5, 100_000, np.int64(50_000), (), (0, 7), (3, 5), [300, 200], (41, 43, 47), (2**20,)]
+    "shape",
+    [
+        0,
+        5,
+        100_000,
+        np.int64(50_000),
+        (),
+        (0, 7),
+        (3, 5),
+        [300, 200],
+        (41, 43, 47),
+        (2**20,),
+        (np.int64(300), np.int64(200)),
+        (np.uint8(200), np.uint8(250)),
+        np.array([300, 200]),
+    ],
 )
 def test_ordinary_arrays(shape: Any, dtype: Any) -> None:
     for _ in range(2):  # new memory, then reused memory
@@ -297,6 +315,7 @@ def test_a_finaliser_may_use_the_pool() -> None:
     assert in_use() == 0
 
 
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype):DeprecationWarning")  # of NumPy 2.5
 def test_changing_an_array_in_place_is_safe() -> None:
     array = new()
     view = array[1:]

@@ -71,6 +71,8 @@ def test_exact_operations_equal_numpy(dtype: np.dtype) -> None:
         equal = cases.same(got, reference)
         if op.kind == "selection":  # which of 0.0 and -0.0 wins differs between NumPy's own loops
             equal |= (got == 0) & (reference == 0)
+        if name == "nextafter" and dtype.itemsize == 2:  # of equal halves: from NumPy 2.5 on the second, as in C
+            equal |= (got == 0) & (reference == 0)
         bad = np.flatnonzero(~equal)
         assert bad.size == 0, f"{name} of {[a[bad[0]] for a in arrays]}: got {got[bad[0]]}, NumPy {reference[bad[0]]}"
 

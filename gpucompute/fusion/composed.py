@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,6 @@ def ndim(a: Any) -> int:
 @implements(np.size)
 def size(a: Any, axis: Any = None) -> int:
     if axis is None:
-        return int(a.size)
+        return a.size  # type: ignore[no-any-return]
     axes = np.lib.array_utils.normalize_axis_tuple(axis, a.ndim)
-    return int(np.prod([a.shape[axis] for axis in axes]))
+    return prod(a.shape[axis] for axis in axes)

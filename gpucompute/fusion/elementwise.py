@@ -14,6 +14,7 @@ from .location import fusion_error, user_line
 from .proxy import HANDLERS, Traced, find_tracer, implements
 from .tracer import BOOL, DType, Tracer, native, weak_type
 
+_WHERE_WRAPS = np.lib.NumpyVersion(np.__version__) < "2.5.0"  # an integer too large for the dtype; later it raises
 _CALL_KEYWORDS = {"out", "where", "casting", "order", "dtype", "subok", "signature", "sig"}
 
 
@@ -74,6 +75,8 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: di
         names, inputs = _literal_power(tracer, *inputs)
     inputs = _given_loop(ufunc, tracer, inputs, kwargs)
     nodes = [tracer.apply(name, *inputs) for name in names]
+    if names == ("power",):
+        tracer.check_exponent(nodes[0])
     outs = kwargs.get("out") or ()
     outs = outs if isinstance(outs, tuple) else (outs,)
     outs = tuple(outs) + (None,) * (len(nodes) - len(outs))
@@ -90,11 +93,9 @@ def _literal_power(tracer: Tracer, base: Any, exponent: Any) -> tuple[tuple[str,
     """Return the operation that NumPy takes in place of a power with a literal exponent."""
     kind = tracer.kind(base)
     if weak_type(exponent) in (int, float) and isinstance(kind, np.dtype):
-        if kind.kind in "iu" and type(exponent) is int and exponent < 0:
-            raise ValueError(f"Integers to negative integer powers are not allowed.\n  at {user_line()}")
         if kind.kind == "f" and exponent in _POWERS:
             return (_POWERS[exponent],), (base,)
-        if kind.kind in "iu" and type(exponent) is int and exponent == 2:
+        if kind.kind in "iu" and weak_type(exponent) is int and exponent == 2:
             return ("square",), (base,)
     return ("power",), (base, exponent)
 
@@ -202,11 +203,13 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Traced:
 def select(tracer: Tracer, condition: Any, x: Any, y: Any) -> ir.Node:
     """Return ``where(condition, x, y)`` with the dtype of `x` and `y`."""
     dtype = result_type(tracer, x, y)
-    return tracer.apply("where", tracer.cast(condition, BOOL), tracer.wrapped(x, dtype), tracer.wrapped(y, dtype))
+    convert = tracer.wrapped if _WHERE_WRAPS else tracer.cast
+    return tracer.apply("where", tracer.cast(condition, BOOL), convert(x, dtype), convert(y, dtype))
 
 
 def _bound(tracer: Tracer, value: Any, dtype: DType, nearer: Callable[..., int]) -> Any:
     """Return a bound for integers of `dtype`: NumPy ignores Python integers that no value of `dtype` passes."""
+    value = tracer.lifted(value)
     if value is None or tracer.kind(value) is not int:
         return value
     limit = int(np.iinfo(dtype).min if nearer is builtins.max else np.iinfo(dtype).max)

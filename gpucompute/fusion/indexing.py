@@ -54,7 +54,8 @@ class Key:
             if item is None:
                 after.append(1)
                 continue
-            axis, n = len(lengths), shape[len(lengths)]
+            axis = len(lengths)
+            n = int(shape[axis])
             if isinstance(item, int):
                 if not -n <= item < n:
                     raise IndexError(f"index {item} is out of bounds for axis {axis} with size {n}\n  at {user_line()}")
@@ -150,7 +151,7 @@ def _gather(tracer: Tracer, source: ir.Node, indices: list[tuple[int, ir.Node]],
 
 def check_range(tracer: Tracer, index: ir.Node, length: int, axis: int) -> None:
     """Raise IndexError at once where the values of `index` are known and one lies outside."""
-    values = known_values(tracer, index)
+    values = tracer.known_values(index)
     if values is None:
         return
     outside = values[(values < -length) | (values >= length)]
@@ -158,24 +159,13 @@ def check_range(tracer: Tracer, index: ir.Node, length: int, axis: int) -> None:
         raise IndexError(f"index {outside[0]} is out of bounds for axis {axis} with size {length}\n  at {user_line()}")
 
 
-def known_values(tracer: Tracer, node: ir.Node) -> Any:
-    """Return the values of a constant or captured array (also behind casts and reshapes), else None."""
-    while (isinstance(node, ir.View) and node.kind == "reshape") or (isinstance(node, ir.Map) and node.op == "cast"):
-        node = ir.children(node)[0]
-    if isinstance(node, ir.Constant):
-        return np.asarray(node.value)
-    if isinstance(node, ir.Input) and node.index >= tracer._arrays:
-        return tracer.captured[node.index - tracer._arrays]
-    return None
-
-
 def flat_index(tracer: Tracer, indices: list[ir.Node], extents: ir.Shape) -> ir.Node:
     """Return the position in the merged axes; one out of range stays out of range."""
-    total = tracer.size(prod(extents))
+    total = tracer.size(prod(extents), *indices)
     flat: Any = 0
     bad: Any = None
-    for index, extent in zip(indices, extents, strict=True):
-        length = tracer.size(extent)
+    for axis, (index, extent) in enumerate(zip(indices, extents, strict=True)):
+        length = tracer.size(extent, axis, *indices)
         inside = tracer.apply("where", tracer.apply("less", index, 0), tracer.apply("add", index, length), index)
         outside = tracer.apply(
             "logical_or", tracer.apply("less", inside, 0), tracer.apply("greater_equal", inside, length)
@@ -246,9 +236,9 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
         raise TypeError(f"Cannot cast index data from {index.dtype} to int64\n  at {user_line()}")
     index = tracer.cast(index, INT64)
     if mode == "wrap":
-        index = tracer.apply("remainder", index, tracer.size(length))
+        index = tracer.apply("remainder", index, tracer.size(length, source._node, axis))
     elif mode == "clip":
-        index = tracer.apply("clip", index, 0, tracer.size(length - 1))
+        index = tracer.apply("clip", index, 0, tracer.size(length - 1, source._node, axis))
     result = source.shape[:axis] + index.shape + source.shape[axis + 1 :]
     if 0 not in result:
         check_range(tracer, index, length, axis)

@@ -201,7 +201,7 @@ class Builder:
         return self._intern(Constant((), dtype, np.asarray(value).astype(dtype)[()]))
 
     def iota(self, length: int) -> Node:
-        return self._intern(Iota((length,), np.dtype(np.int64)))
+        return self._intern(Iota((int(length),), np.dtype(np.int64)))
 
     def map(self, op: Any, args: tuple[Node, ...], dtype: np.dtype[Any]) -> Node:
         shape = np.broadcast_shapes(*(arg.shape for arg in args))
@@ -223,6 +223,7 @@ class Builder:
         return self._intern(View(shape, arg.dtype, "slice", params, arg))
 
     def reshape(self, arg: Node, shape: Shape) -> Node:
+        shape = tuple(map(int, shape))
         if shape == arg.shape:
             return arg
         if isinstance(arg, View) and arg.kind == "reshape":
@@ -230,6 +231,7 @@ class Builder:
         return self._intern(View(shape, arg.dtype, "reshape", (), arg))
 
     def broadcast(self, arg: Node, shape: Shape) -> Node:
+        shape = tuple(map(int, shape))
         if shape == arg.shape:
             return arg
         return self._intern(View(shape, arg.dtype, "broadcast", (), arg))
@@ -304,6 +306,8 @@ def verify(roots: tuple[Node, ...]) -> None:
 
 
 def _problem(node: Node) -> str | None:
+    if any(type(n) is not int for n in node.shape):
+        return f"lengths are {[type(n).__name__ for n in node.shape]}, expected int"
     match node:
         case Constant() | Scalar() if node.shape:
             return "a scalar has shape ()"

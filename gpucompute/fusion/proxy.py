@@ -17,6 +17,7 @@ import numpy as np
 
 from . import ir
 from .location import fusion_error
+from .sizes import sized
 from .tracer import DType, Tracer, Weak, weak_type
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -145,7 +146,7 @@ class Traced:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._value.shape
+        return tuple(sized(n, self._value, axis) for axis, n in enumerate(self._value.shape))
 
     @property
     def dtype(self) -> DType:
@@ -153,7 +154,7 @@ class Traced:
 
     @property
     def ndim(self) -> int:
-        return len(self.shape)
+        return len(self._value.shape)
 
     @property
     def size(self) -> int:
@@ -387,7 +388,7 @@ def _operator(ufunc: np.ufunc, python: Callable[..., Any], reflected: bool = Fal
         if all(map(_is_weak, values)):
             return self._tracer.derive(python, *values)
         squares_bools = ufunc is np.power and self.dtype.kind == "b" and not self._is_scalar
-        if squares_bools and type(values[1]) is int and values[1] == 2:
+        if squares_bools and weak_type(values[1]) is int and values[1] == 2:
             return self.__array_ufunc__(np.square, "__call__", self)  # as ndarray's operator: an int8
         return self.__array_ufunc__(ufunc, "__call__", *values)
 

@@ -88,7 +88,7 @@ class Reduction:
         (Figueroa 1995, "When is double rounding innocuous?").
         """
         exact = not isinstance(number, ir.Node) and float(np.float32(number)) == number
-        number = number if isinstance(number, ir.Node) else self.tracer.size(float(number))
+        number = number if isinstance(number, ir.Node) else self.tracer.size(float(number), self.node, self.axes)
         if node.dtype == F64 or (node.dtype == F32 and exact):
             return self.tracer.apply("divide", node, self.tracer.cast(number, node.dtype))
         quotient = self.tracer.apply("divide", self.tracer.cast(node, F64), self.tracer.cast(number, F64))

@@ -13,7 +13,8 @@ from . import functions, ir
 from .location import fusion_error
 from .proxy import Traced, contains_traced
 from .selection import Selected
-from .tracer import WEAK_DTYPES, DType, Source, Tracer, Weak, native, weak_type
+from .sizes import plain
+from .tracer import WEAK_DTYPES, DType, Source, Tracer, Weak, native, negative_power, weak_type
 
 # where a leaf lies: the argument's position or keyword, then indices and keys into the containers there
 Path = tuple[Any, ...]
@@ -47,6 +48,8 @@ class Trace:
         of the arguments.
     weak_casts : tuple of (int, dtype, str)
         Scalars that must fit an integer dtype, and the user's line.
+    exponents : tuple of (int, str)
+        Scalars that integers are raised to, which must not be negative, and the user's line.
     derived : tuple of Derived
         Scalars that follow those of the arguments.
     """
@@ -56,6 +59,7 @@ class Trace:
     scalars: tuple[Path, ...]
     captured: tuple[np.ndarray[Any, Any], ...]
     weak_casts: tuple[tuple[int, DType, str], ...]
+    exponents: tuple[tuple[int, str], ...]
     derived: tuple[Derived, ...]
     template: Any
 
@@ -70,6 +74,8 @@ class Trace:
         ------
         OverflowError
             An integer does not fit the dtype of the array that it meets.
+        ValueError
+            An integer array is raised to a negative integer.
         """
         values = list(given)
         for rule in self.derived:
@@ -84,6 +90,9 @@ class Trace:
             limits = np.iinfo(dtype)
             if not limits.min <= values[index] <= limits.max:
                 raise OverflowError(f"Python integer {values[index]} out of bounds for {dtype}\n  at {where}")
+        for index, where in self.exponents:
+            if values[index] < 0:
+                raise negative_power(values[index], where)
         for value in values:
             if type(value) is int and not -(2**63) <= value < 2**63:
                 raise OverflowError(f"the scalar {value} is larger than int64; pass it as a NumPy scalar")
@@ -153,6 +162,7 @@ def trace(
         scalars,
         tuple(tracer.captured),
         tuple(dict.fromkeys(tracer.weak_casts)),
+        tuple(dict.fromkeys(tracer.exponents)),
         tuple(Derived(*rule) for rule in tracer.derived),
         template,
     )
@@ -236,7 +246,7 @@ def _template(value: Any, tracer: Tracer, outputs: list[ir.Node]) -> Any:
             f"the function returns a {type(value).__name__} that holds arrays; return an array, or a tuple, list, "
             "named tuple or dict of arrays"
         )
-    return value
+    return plain(value)
 
 
 def _fill(template: Any, arrays: Sequence[Any]) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from .. import ops
 from . import ir
 from .location import fusion_error, user_line
+from .sizes import Ratio, Size
 
 if TYPE_CHECKING:
     from .proxy import Traced
@@ -64,6 +65,7 @@ class Tracer:
         self.captured: list[np.ndarray[Any, Any]] = []
         self.derived: list[tuple[Callable[..., Any], tuple[Any, ...], Weak, str]] = []
         self.weak_casts: list[tuple[int, DType, str]] = []
+        self.exponents: list[tuple[int, str]] = []
         self._arrays = arrays
         self._scalars = scalars
         self._sizes: dict[Any, Traced] = {}
@@ -108,7 +110,8 @@ class Tracer:
         return self.builder.cast(node, dtype)
 
     def wrapped(self, value: Any, dtype: DType) -> ir.Node:
-        """Return the node of a value in `dtype` where NumPy lets integers wrap around (np.where, np.select)."""
+        """Return the node of a value in `dtype` where NumPy lets integers wrap around (np.select; np.where)."""
+        value = self.lifted(value)
         if self.kind(value) is not int or dtype.kind not in "iu":
             return self.cast(value, dtype)
         if weak_type(value) is not None:
@@ -116,7 +119,12 @@ class Tracer:
         return self.builder.map("cast", (value._node,), dtype)
 
     def literal(self, value: Any, dtype: DType) -> ir.Node:
-        """Return the constant for a Python scalar; an integer that does not fit raises NumPy's OverflowError."""
+        """Return the constant for a Python scalar; an integer that does not fit raises NumPy's OverflowError.
+
+        A number that follows from shapes is no constant but a run-time scalar, which is checked at each call.
+        """
+        if isinstance(value, (Size, Ratio)):
+            return self.cast(self.lifted(value), dtype)
         with np.errstate(all="ignore"):
             try:
                 return self.builder.constant(np.array(value, dtype), dtype)
@@ -165,6 +173,7 @@ class Tracer:
 
     def apply(self, name: str, *values: Any) -> ir.Node:
         """Return the map of operation `name`, with its operands cast to the loop that NumPy would choose."""
+        values = tuple(map(self.lifted, values))
         kinds = [self.kind(value) for value in values]
         if name in COMPARISONS:
             folded = self._compare_with_weak_int(name, values, kinds)
@@ -224,15 +233,47 @@ class Tracer:
         self.derived.append((function, sources, kind, user_line()))
         return self.wrap(self.builder.scalar(index, WEAK_DTYPES[kind]), weak=kind)
 
-    def size(self, number: Any) -> Traced:
-        """Return a number that follows from shapes as a run-time scalar, so that kernels do not depend on sizes."""
+    def lifted(self, value: Any) -> Any:
+        """Return a number that follows from shapes as a run-time scalar, other values as they are."""
+        return self.size(value, value.origin) if isinstance(value, (Size, Ratio)) else value
+
+    def size(self, number: Any, *origin: Any) -> Traced:
+        """Return a number that follows from shapes as a run-time scalar, so that kernels do not depend on sizes.
+
+        Numbers of one `origin` are one scalar. Others are not even where they are equal, since another size may part
+        them.
+        """
         kind = float if isinstance(number, float) else int
-        known = self._sizes.get((kind, number))
+        key = (*origin, repr(number))
+        known = self._sizes.get(key)
         if known is None:
             index = self._scalars + len(self.derived)
-            self.derived.append((kind, (number,), kind, user_line()))
-            known = self._sizes[kind, number] = self.wrap(self.builder.scalar(index, WEAK_DTYPES[kind]), weak=kind)
+            self.derived.append((kind, (kind(number),), kind, user_line()))
+            known = self._sizes[key] = self.wrap(self.builder.scalar(index, WEAK_DTYPES[kind]), weak=kind)
         return known
+
+    def known_values(self, node: ir.Node) -> Any:
+        """Return the values of a constant or captured array (also behind casts and reshapes), else None."""
+        while (isinstance(node, ir.View) and node.kind == "reshape") or (
+            isinstance(node, ir.Map) and node.op == "cast"
+        ):
+            node = ir.children(node)[0]
+        if isinstance(node, ir.Constant):
+            return np.asarray(node.value)
+        if isinstance(node, ir.Input) and node.index >= self._arrays:
+            return self.captured[node.index - self._arrays]
+        return None
+
+    def check_exponent(self, power: ir.Node) -> None:
+        """Refuse integers to negative integer powers, as NumPy, where the exponent is known now or at the call."""
+        if not isinstance(power, ir.Map) or power.dtype.kind != "i" or not power.size:
+            return
+        exponent = power.args[1]
+        values = self.known_values(exponent)
+        if values is not None and (values < 0).any():
+            raise negative_power(values.min(), user_line())
+        if isinstance(exponent, ir.Map) and isinstance(exponent.args[0], ir.Scalar):
+            self.exponents.append((exponent.args[0].index, user_line()))
 
     # ---- nodes into values
 
@@ -241,6 +282,14 @@ class Tracer:
         from .proxy import Traced
 
         return Traced(self, node, weak=weak, owner=owner or ("local" if node.shape else "scalar"))
+
+
+def negative_power(exponent: Any, where: str) -> ValueError:
+    """Return NumPy's error for an integer to a negative integer power."""
+    return ValueError(
+        f"Integers to negative integer powers are not allowed. The exponent is {exponent}; make one of the two a "
+        f"float, for example with .astype(np.float64)\n  at {where}"
+    )
 
 
 class Source(int):

@@ -177,7 +177,8 @@ def _read_only(base: ir.Node, value: ir.Node) -> ir.Node:
 @implements(np.broadcast_to)
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Traced:
     x = as_traced(array)
-    shape = (shape,) if isinstance(shape, int) else tuple(operator.index(n) for n in static(shape, "the new shape"))
+    new = static(shape, "the new shape")
+    shape = tuple(operator.index(n) for n in (new if isinstance(new, (tuple, list, np.ndarray)) else (new,)))
     if x._tracer.broadcast_shapes(x.shape, shape) != shape:
         raise ValueError(f"an array of shape {x.shape} cannot be broadcast to shape {shape}\n  at {user_line()}")
     return x._view(Step(lambda node: x._tracer.builder.broadcast(node, shape), _read_only, "broadcast_to"))

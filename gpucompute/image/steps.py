@@ -127,9 +127,13 @@ class Crop(Step):
 
     def __post_init__(self) -> None:
         pair((self.height, self.width), "(height, width)")
+        if not all(isinstance(n, int | np.integer) for n in (self.top, self.left)):
+            raise OptionError(f"top={self.top!r}, left={self.left!r}: expected ints, in pixels")
 
     def apply(self, view: View) -> None:
-        rows, columns = np.arange(self.top, self.top + self.height), np.arange(self.left, self.left + self.width)
+        rows, columns = (
+            int(start) + np.arange(size) for start, size in ((self.top, self.height), (self.left, self.width))
+        )
         rows[(rows < 0) | (rows >= view.height)] = PADDING
         columns[(columns < 0) | (columns >= view.width)] = PADDING
         view.take(rows, columns)
@@ -177,7 +181,7 @@ class Pad(Step):
 
     def sides(self) -> tuple[int, int, int, int]:
         """Return left, top, right, bottom."""
-        given = self.padding if isinstance(self.padding, Sequence) else (self.padding,)
+        given = self.padding if isinstance(self.padding, Sequence | np.ndarray) else (self.padding,)
         if len(given) not in (1, 2, 4) or not all(isinstance(n, int | np.integer) and n >= 0 for n in given):
             raise OptionError(
                 f"padding={self.padding!r}: expected an int, (left and right, top and bottom) or "

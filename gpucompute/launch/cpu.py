@@ -21,6 +21,7 @@ entered by two threads at once; the one that is safe then and after a fork, TBB,
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
@@ -322,9 +323,8 @@ def parallel_for(body: Body, n: int, *, chunk: int = 1) -> None:
 def compile(function: Function) -> Function:
     """Return `function` compiled by numba: without the GIL, with NumPy's rules for division by zero, and cached.
 
-    The compiled code is kept where numba keeps it (``NUMBA_CACHE_DIR``, else ``__pycache__`` beside the source, else
-    the user's cache folder): numba has no setting for one function, and the global one would move the files of other
-    libraries. If none can be written, each process compiles anew.
+    The compiled code is kept on disk with that of fused kernels (``GPUCOMPUTE_CACHE_DIR``, else the user's cache
+    folder). If none can be written, each process compiles anew.
 
     Parameters
     ----------
@@ -334,29 +334,12 @@ def compile(function: Function) -> Function:
     """
     import numba
 
-    try:
-        compiled: Any = numba.njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # "cannot cache function ...: no locator available"
-        compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    if hasattr(compiled, "_cache"):
-        _forgive_disk(compiled._cache)
+    from .numba_cache import cache_of
+
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    with contextlib.suppress(RuntimeError):  # "no locator available": a function without a source file
+        compiled._cache = cache_of(function)
     return cast(Function, compiled)
-
-
-def _forgive_disk(cache: Any) -> None:
-    """Make a full or failing disk cost only speed: numba lets the error out of the call that compiled."""
-
-    def forgiving(method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def call(*args: Any) -> Any:
-            try:
-                return method(*args)
-            except OSError:
-                return None
-
-        return call
-
-    cache.load_overload, cache.save_overload = forgiving(cache.load_overload), forgiving(cache.save_overload)
 
 
 def _after_fork() -> None:

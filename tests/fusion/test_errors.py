@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import gpucompute as gp
 from gpucompute.errors import FusionError
 from gpucompute.fusion.trace import trace
 from gpucompute.fusion.user import reduction, vectorize
@@ -173,6 +174,21 @@ PLAIN = {
         ValueError,
         "Integers to negative integer powers are not allowed.",
     ),
+    "negative power of unsigned": (
+        lambda x: x.astype(np.uint8) ** -1,
+        OverflowError,
+        "Python integer -1 out of bounds for uint8",
+    ),
+    "negative power of NumPy": (
+        lambda x: np.power(x.astype(np.uint8), np.int64(-3)),
+        ValueError,
+        "Integers to negative integer powers are not allowed. The exponent is -3; make one of the two a float",
+    ),
+    "array of powers": (
+        lambda x: x.astype(int) ** np.array([0, 1, -2, 3]),
+        ValueError,
+        "Integers to negative integer powers are not allowed. The exponent is -2",
+    ),
     "assignment": (lambda x: x.copy().__setitem__(0, np.ones(3)), ValueError, "could not broadcast"),
     "read-only": (lambda x: np.broadcast_to(x + 1, (2, 3, 4)).__setitem__(0, 1), ValueError, "read-only"),
     "argmin": (lambda x: x[:0].argmin(0), ValueError, "attempt to get argmin of an empty sequence"),
@@ -186,6 +202,25 @@ def test_numpys_errors_keep_their_kind_and_gain_the_line(name):
         trace(function, (X,))
     assert text in str(caught.value)
     assert "test_errors.py:" in str(caught.value)
+
+
+def test_a_negative_power_given_at_the_call():
+    power = gp.fuse(lambda x, n: x**n)
+    x = np.array([1, 2, 3], np.int16)
+    np.testing.assert_array_equal(power(x, 3), x**3)
+    with pytest.raises(ValueError, match=r"negative integer powers.*The exponent is -1;(.|\n)*test_errors.py:\d+"):
+        power(x, -1)
+    with pytest.raises(OverflowError, match="-1 out of bounds for uint8"):
+        power(x.astype(np.uint8), -1)
+    np.testing.assert_array_equal(power(x[:0], -1), x[:0] ** -1)
+    np.testing.assert_allclose(power(x.astype(np.float32), -1), 1 / x, rtol=1e-6)
+    as_float = gp.fuse(lambda x: np.power(x, -1, dtype=np.float64))
+    np.testing.assert_array_equal(as_float(x), 1 / x)
+
+
+def test_negative_powers_in_an_array_truncate():
+    power = gp.fuse(lambda x, n: x**n)
+    np.testing.assert_array_equal(power(np.array([2, 1, -1, 0, 2]), np.array([-1, -5, -3, -1, 3])), [0, 1, -1, 0, 8])
 
 
 @pytest.mark.parametrize("value", [np.ones(3, complex), np.array(["a"]), np.ones(2, "M8[s]"), np.longdouble(1)])

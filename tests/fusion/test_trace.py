@@ -61,6 +61,7 @@ SHAPES_OF_DTYPES = {
     "compare": lambda x: (x < 300, x >= -1, x == 2.5),
     "like": lambda x: (np.zeros_like(x), np.full_like(x, 1, dtype=np.int8), np.ones_like(x, shape=2)),
     "pad": lambda x: np.pad(x, 1),
+    "broadcast": lambda x: np.broadcast_to(x[0, 0], np.int64(3)),
     "tril": lambda x: np.tril(x),
     "trace": lambda x: np.trace(x),
     "sinc": lambda x: np.sinc(x),
@@ -202,13 +203,25 @@ def test_a_scalar_that_does_not_fit_raises_at_the_call():
         traced.scalar_values([255])
 
 
-def test_where_wraps_and_clip_ignores_integers_that_do_not_fit():
+def test_select_wraps_and_clip_ignores_integers_that_do_not_fit():
     x = np.array([-128, 3, 127], np.int8)
-    agrees(lambda x, s: (np.where(x > 2, x, s), np.clip(x, -s, s), x.clip(5, s), np.select([x > 2], [s], 1)), x, 255)
-    agrees(lambda x: (np.where(x > 2, x, -300), np.clip(x, -300, 300), x.clip(0, 300), np.select([x > 2], [x], 999)), x)
+    agrees(lambda x, s: (np.clip(x, -s, s), x.clip(5, s), np.select([x > 2], [s], 1)), x, 255)
+    agrees(lambda x: (np.clip(x, -300, 300), x.clip(0, 300), np.select([x > 2], [x], 999)), x)
     traced = verified(lambda x, s: x.clip(s, None), x, 3)
     with pytest.raises(OverflowError, match="300 out of bounds for int8"):
         traced.scalar_values([300])
+
+
+def test_where_of_an_integer_that_does_not_fit_is_numpys():
+    x = np.array([-128, 3, 127], np.int8)
+    for function, args in [(lambda x, s: np.where(x > 2, x, s), (x, 255)), (lambda x: np.where(x > 2, x, -300), (x,))]:
+        try:
+            function(*args)
+        except OverflowError as error:  # from NumPy 2.5 on
+            with pytest.raises(OverflowError, match=str(error)):
+                meaning(function, *args)
+        else:
+            agrees(function, *args)
 
 
 def test_a_literal_that_does_not_fit_raises_at_once():
@@ -346,6 +359,7 @@ def test_arrays_made_like_a_traced_one():
     agrees(like, np.ones((3, 4)))
 
 
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated:DeprecationWarning")
 def test_rarer_functions():
     x = np.array([-np.inf, -1.5, 0, 2.5, np.inf, np.nan])
     agrees(lambda x: (np.isposinf(x), np.isneginf(x), np.fix(x), x.conj(), np.piecewise(x, [x < 0], [-1, 1])), x)

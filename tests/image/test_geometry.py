@@ -48,6 +48,27 @@ def test_pad_as_numpy(mode):
         np.testing.assert_array_equal(gi.pad(image, padding, padding_mode=mode), expected)
 
 
+def test_numpys_integers_are_integers():
+    image = noise((240, 250, 3))
+    for integer in (np.int64, np.uint8):
+        cases = [
+            (gi.crop, (100, 200, 200, 200)),
+            (gi.center_crop, (255,)),
+            (gi.center_crop, ((20, 255),)),
+            (gi.resize, (20,)),
+            (gi.resize, ((30, 255),)),
+            (gi.pad, (200,)),
+            (gi.pad, ((1, 2, 3, 200),)),
+        ]
+        for function, args in cases:
+            given = [tuple(map(integer, a)) if isinstance(a, tuple) else integer(a) for a in args]
+            np.testing.assert_array_equal(function(image, *given), function(image, *args))
+    np.testing.assert_array_equal(gi.pad(image, np.array([1, 2])), gi.pad(image, (1, 2)))
+    np.testing.assert_array_equal(gi.Compose([gi.Resize(np.uint8(30))])(image), gi.Compose([gi.Resize(30)])(image))
+    with pytest.raises(OptionError, match=r"top=1.5, left=0: expected ints"):
+        gi.crop(image, 1.5, 0, 3, 3)
+
+
 def test_fill_per_channel_and_of_any_dtype():
     padded = gi.pad(noise((3, 3, 2), dtype=np.float32), 1, fill=(0.5, -2))
     assert padded[0, 0].tolist() == [0.5, -2]

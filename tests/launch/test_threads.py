@@ -305,6 +305,7 @@ def test_interruption_is_prompt_and_leaves_all_usable(threads: int) -> None:
     code = f"""
 import os, signal, threading, time
 from gpucompute.launch import cpu
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without it
 cpu.set_threads({threads})
 running, done, lock = [0], [], threading.Lock()
 def body(lo, hi):
@@ -541,20 +542,38 @@ def test_compile_without_a_place_for_the_cache() -> None:
     assert cpu.compile(scope["add"])(1, 2) == 3
 
 
+def _compile_in_a_process(place: Path, before: str = "", loaded: bool = False) -> None:
+    """Compile a function of a file in `place` in a process of its own, with the cache there; `before` runs first."""
+    place.joinpath("kernel_of_test.py").write_text("def add(x, y):\n    return x + y\n")
+    code = f"""
+import pathlib, shutil, sys
+sys.path.insert(0, {str(place)!r})
+sys.dont_write_bytecode = True
+from kernel_of_test import add
+from gpucompute.launch import cpu
+kernel = cpu.compile(add)
+folder = pathlib.Path({str(place / "cache")!r})
+{before}
+assert kernel(1, 2) == 3
+assert bool(kernel.stats.cache_hits) == {loaded}
+"""
+    done = run(code, GPUCOMPUTE_CACHE_DIR=str(place / "cache"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_compiled_functions_lie_in_the_cache_folder(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    _compile_in_a_process(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "kernel_of_test.py"}
+    files = [path for path in tmp_path.joinpath("cache").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".nbi", ".nbc"}
+    _compile_in_a_process(tmp_path, loaded=True)
+    for path in files:
+        path.write_bytes(path.read_bytes()[:50])
+    _compile_in_a_process(tmp_path)
+
+
 def test_compile_on_a_failing_disk(tmp_path: Path) -> None:
     pytest.importorskip("numba")
-    code = """
-import os, pathlib, shutil, sys
-from gpucompute.launch import cpu
-source = pathlib.Path(os.environ["NUMBA_CACHE_DIR"]).parent / "kernel_of_test.py"
-source.write_text("def add(x, y):\\n    return x + y\\n")
-sys.path.insert(0, str(source.parent))
-from kernel_of_test import add
-kernel = cpu.compile(add)
-folder = pathlib.Path(os.environ["NUMBA_CACHE_DIR"])
-shutil.rmtree(folder)
-folder.write_text("in the way")
-assert kernel(1, 2) == 3 and kernel(1.5, 2) == 3.5
-"""
-    done = run(code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    assert (done.returncode, done.stderr) == (0, "")
+    _compile_in_a_process(tmp_path, "shutil.rmtree(folder); folder.write_text('in the way')")
+    _compile_in_a_process(tmp_path)  # it is in the way from the start
