@@ -44,3 +44,19 @@ class MissingExtraError(GpucomputeError, ImportError):
             f"install it with: pip install 'gpucompute[{extra}]'"
         )
         self.extra = extra
+
+
+class CompileError(GpucomputeError, RuntimeError):
+    """CUDA C++ or PTX does not compile; the compiler's own words are in the message."""
+
+
+class LaunchError(DeviceError):
+    """The CUDA driver refused a kernel, or a kernel failed while it ran."""
+
+
+class DeviceMemoryError(GpucomputeError, MemoryError):
+    """A device has not enough memory, even after the idle blocks of its pool were freed."""
+
+
+class PtxError(GpucomputeError, RuntimeError):
+    """PTX text cannot be read, or a kernel that is interpreted does something that no GPU would do for it."""

@@ -1,0 +1,17 @@
+// Everything that CUDA C++ declares without an #include, and what the headers that kernels include would add.
+#pragma once
+
+#include <cfloat>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+
+#include "types.hpp"
+#include "half.hpp"
+#include "keywords.hpp"
+#include "shared.hpp"
+#include "warp.hpp"
+#include "atomics.hpp"
+#include "math.hpp"
+#include "integers.hpp"
+#include "groups.hpp"
