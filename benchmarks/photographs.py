@@ -104,15 +104,22 @@ def _():
     def into(out, few):
         chain([open_picture(path.read_bytes()).load() for path in few], out=out)
 
+    def begin(start):
+        part = paths[start : start + BATCH]
+        out = gp.memory.empty((len(part), 3, CROP, CROP), np.float32)
+        pieces = [slice(i, i + FEW) for i in range(0, len(part), FEW)]
+        return out, [pool.submit(into, out[piece], part[piece]) for piece in pieces]
+
     def batches():
         with codecs():
-            for start in range(0, COUNT, BATCH):
-                part = paths[start : start + BATCH]
-                out = gp.memory.empty((len(part), 3, CROP, CROP), np.float32)
-                pieces = [slice(i, i + FEW) for i in range(0, len(part), FEW)]
-                list(pool.map(into, [out[piece] for piece in pieces], [part[piece] for piece in pieces]))
+            following = begin(0)
+            for start in range(BATCH, COUNT + BATCH, BATCH):
+                out, futures = following
+                following = begin(start) if start < COUNT else None  # nobody waits for a batch's last photograph
+                for future in futures:
+                    future.result()
                 yield out
-                del out  # before the next is made, so that the pool of memory can give it out again
+                del out  # so that the pool of memory can give it out again
 
     return lambda: consume(batches())
 
