@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from . import image as image
     from . import linalg as linalg
     from . import memory as memory
+    from .errors import CompileError as CompileError
     from .errors import DeviceError as DeviceError
+    from .errors import DeviceMemoryError as DeviceMemoryError
     from .errors import DTypeError as DTypeError
     from .errors import FusionError as FusionError
     from .errors import GpucomputeError as GpucomputeError
+    from .errors import LaunchError as LaunchError
     from .errors import MissingExtraError as MissingExtraError
     from .errors import OptionError as OptionError
     from .errors import OutOfRangeError as OutOfRangeError
@@ -41,20 +44,28 @@ if TYPE_CHECKING:
     from .launch.cache import cache_info as cache_info
     from .launch.cpu import get_threads as get_threads
     from .launch.cpu import set_threads as set_threads
+    from .launch.transfers import pinned_empty as pinned_empty
     from .namespace import __array_namespace_info__ as __array_namespace_info__
+    from .profiling import Profile as Profile
+    from .profiling import profile as profile
+    from .raw import RawKernel as RawKernel
+    from .raw import RawModule as RawModule
 
 # Where each public name lives. No module may bear the name of a public function: importing it would overwrite it.
 _HOMES = {
     name: home
     for home, names in {
-        "errors": "DTypeError DeviceError FusionError GpucomputeError MissingExtraError OptionError "
-        "OutOfRangeError ShapeError",
+        "errors": "CompileError DTypeError DeviceError DeviceMemoryError FusionError GpucomputeError LaunchError "
+        "MissingExtraError OptionError OutOfRangeError ShapeError",
         "fusion": "Explanation fuse reduction vectorize",
         "hardware": "Device asarray asnumpy device devices use",
         "hashing": "digest",
         "launch.cache": "cache_info",
         "launch.cpu": "get_threads set_threads",
+        "launch.transfers": "pinned_empty",
         "namespace": "__array_namespace_info__",
+        "profiling": "Profile profile",
+        "raw": "RawKernel RawModule",
     }.items()
     for name in names.split()
 }

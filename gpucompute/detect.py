@@ -65,6 +65,15 @@ def memory_free(gpu: Gpu) -> int | None:
     return None if memory is None else int(memory.free)
 
 
+def extra() -> str:
+    """Return the extra of this package that fits the driver: that of its CUDA version, the newest where unknown."""
+    version = ctypes.c_int(0)
+    with _nvml() as nvml:
+        if nvml is not None and hasattr(nvml, "nvmlSystemGetCudaDriverVersion_v2"):
+            nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(version))
+    return "cuda12" if 0 < version.value < 13000 else "cuda13"
+
+
 @functools.lru_cache(maxsize=4)
 def _search(_pid: int, visible: str | None) -> Search:
     cupy = importlib.util.find_spec("cupy") is not None

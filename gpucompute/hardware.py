@@ -176,6 +176,7 @@ def asarray(
     *,
     copy: bool | None = None,
     order: Any = None,
+    stream: Any = None,
 ) -> Any:
     """Return `x` as an array on a device, without a copy where none is needed.
 
@@ -193,6 +194,10 @@ def asarray(
         True: always copy. False: raise ValueError where a copy is needed. None: copy where needed.
     order : {"C", "F", "A", "K"}, optional
         Memory layout, as for `numpy.asarray`.
+    stream : stream, optional
+        Of CuPy, PyCUDA, PyTorch or numba: queue a copy to or from a GPU on it and do not wait. What is in page-locked
+        memory (`pinned_empty`) is then copied while the CPU works on, and must not be changed before the stream has
+        come there; an array that is copied to the CPU is filled when `stream` is done.
 
     Returns
     -------
@@ -220,10 +225,10 @@ def asarray(
         raise ValueError(f"copy=False, but {type(x).__name__} must be copied to reach {target}; use copy=None")
     if to_gpu:
         cupy = import_cupy()
-        with on(target):
+        with on(target), _on_stream(cupy, stream):
             return cupy.asarray(x, dtype=dtype, order=order, copy=copy)
     if on_gpu:
-        x, copy = asnumpy(x), None
+        x, copy = (asnumpy(x) if stream is None else _get(x, stream)), None
     return np.asarray(x, dtype=dtype, order=order, copy=copy)
 
 
@@ -251,8 +256,31 @@ def asnumpy(x: Any) -> NDArray[Any]:
     if library_of(x) == "dask":
         x = x.compute()
     if hasattr(x, "__cuda_array_interface__"):
-        return import_cupy().asarray(x).get()  # type: ignore[no-any-return]
+        values = import_cupy().asarray(x).get()
+        if (faults := sys.modules.get("gpucompute.launch.faults")) is not None:
+            faults.check()  # an index out of range, found by a kernel that this has waited for
+        return values  # type: ignore[no-any-return]
     return np.asarray(x)
+
+
+def _on_stream(cupy: Any, stream: Any) -> AbstractContextManager[Any]:
+    if stream is None:
+        return contextlib.nullcontext()
+    from .launch import drivers
+
+    return drivers.on_stream(cupy, stream)
+
+
+def _get(x: Any, stream: Any) -> NDArray[Any]:
+    """Queue a copy to page-locked memory."""
+    from .launch import transfers
+
+    cupy = import_cupy()
+    there = cupy.asarray(x)
+    out = transfers.pinned_empty(there.shape, there.dtype)
+    with on(Device("cuda", int(there.device.id))), _on_stream(cupy, stream):
+        there.get(out=out, blocking=False)
+    return out
 
 
 # The array classes that are told apart, as (top-level module, class name) of any base; "traced" is fuse's proxy.
@@ -262,11 +290,12 @@ _LIBRARIES = {("cupy", "ndarray"): "cupy", ("dask", "Array"): "dask", ("gpucompu
 def library_of(x: Any) -> str:
     """Return "cupy", "dask", "traced" or, for all else, "numpy", importing none of them."""
     kind: Any = type(x)
-    return _library_of_type(kind)
+    return library_of_type(kind)
 
 
 @functools.lru_cache(maxsize=1024)
-def _library_of_type(kind: type) -> str:
+def library_of_type(kind: type) -> str:
+    """Return what `library_of` returns for the instances of a class."""
     for base in kind.__mro__:
         library = _LIBRARIES.get((base.__module__.partition(".")[0], base.__name__))
         if library is not None:

@@ -19,8 +19,8 @@ def add_to(subparsers: Any) -> None:
     """Add the subcommand and its own."""
     command = subparsers.add_parser(
         "cache",
-        help="show or empty the cache of compiled kernels",
-        description="Show or empty the folder of compiled kernels (GPUCOMPUTE_CACHE_DIR).",
+        help="show, fill or empty the cache of compiled kernels",
+        description="Show, fill or empty the folder of compiled kernels (GPUCOMPUTE_CACHE_DIR).",
     )
     actions = command.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, function, text in (
@@ -29,6 +29,17 @@ def add_to(subparsers: Any) -> None:
     ):
         action = actions.add_parser(name, help=text, description=text.capitalize() + ".")
         action.set_defaults(run=function, name=f"cache {name}", if_interrupted="", if_failed="")
+    action = actions.add_parser(
+        "build",
+        help="compile CUDA C++ for GPUs that need not be here, so that other machines compile nothing",
+        description="Compile the CUDA C++ kernels of this package, or the given files, into the cache. Needs no GPU. "
+        "A file names its variants in comments: // options: -DTILE=16",
+    )
+    action.add_argument("files", nargs="*", type=Path, metavar="FILE.cu", help="instead of this package's own kernels")
+    action.add_argument(
+        "--arch", action="append", required=True, metavar="ARCH", help="sm_90 for example; may be given several times"
+    )
+    action.set_defaults(run=build, name="cache build", if_interrupted="", if_failed="")
 
 
 def usage() -> Usage:
@@ -58,6 +69,25 @@ def clear(_: argparse.Namespace) -> int:
     for path in _files(cache_dir()):
         path.unlink(missing_ok=True)  # another process may be clearing too
     print(f"{before.folder}: {before.entries} files removed, {size(before.bytes)}")
+    return 0
+
+
+def build(options: argparse.Namespace) -> int:
+    """Compile files for architectures."""
+    from ..errors import OptionError
+    from ..launch import cubins, nvrtc
+    from .info import size
+
+    for arch in options.arch:
+        nvrtc.check_architecture(arch)
+    if missing := [str(path) for path in options.files if not path.is_file()]:
+        raise OptionError(f"no such file: {', '.join(missing)}")
+    files = options.files or cubins.own_files()
+    total = count = 0
+    for path, variant, arch, nbytes in cubins.build(files, options.arch):
+        print(f"{arch}  {size(nbytes):>9}  {' '.join((path.name, *variant))}")
+        total, count = total + nbytes, count + 1
+    print(f"{usage().folder}: {count} kernel files for {', '.join(options.arch)}, {size(total)}")
     return 0
 
 

@@ -45,6 +45,7 @@ def collect() -> dict[str, Any]:
     from ..launch.bandwidth import measure
     from ..launch.cpu import get_threads
     from ..limits import cores_available
+    from . import parts
     from .cache import usage
 
     return {
@@ -61,6 +62,7 @@ def collect() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "cache": usage()._asdict(),
         "bandwidth": measure(),
+        "parts": [part._asdict() for part in parts.look()],
     }
 
 
@@ -93,6 +95,9 @@ def describe(facts: dict[str, Any]) -> str:
         extra = PACKAGES[name]
         missing = "not installed: pip install " + (f"'gpucompute[{extra}]'" if extra else name)
         lines.append(f"{name:<13} {version or missing}")
+    for part in facts["parts"]:
+        mend = f"; {part['mend']}" if part["mend"] else ""
+        lines.append(f"{part['name']:<13} {'works' if part['works'] else 'does not work'}: {part['why']}{mend}")
     return "\n".join(lines)
 
 

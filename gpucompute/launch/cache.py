@@ -36,8 +36,8 @@ _PROTOTYPE = ctypes.CFUNCTYPE(
 class CacheInfo(NamedTuple):
     """How kernels were found, and how many there are.
 
-    compiled, loaded, hits : compiled by numba, loaded from disk, found in memory (counts, of this process);
-    entries : kernels in memory; bytes : their object code.
+    compiled, loaded, hits : compiled, loaded from disk, found in memory (counts, of this process); entries : kernels
+    in memory; bytes : their machine code. Those for GPUs count too.
     """
 
     compiled: int
@@ -76,8 +76,13 @@ def cache_info() -> CacheInfo:
     >>> cache_info().compiled >= 0
     True
     """
+    from . import cubins
+
+    entries, nbytes = cubins.size()
     with _lock:
-        return CacheInfo(**_counts, entries=len(_entries), bytes=sum(e.nbytes for e in _entries.values()))
+        counts = {name: count + cubins.counts[name] for name, count in _counts.items()}
+        nbytes += sum(entry.nbytes for entry in _entries.values())
+        return CacheInfo(**counts, entries=entries + len(_entries), bytes=nbytes)
 
 
 def folder() -> Path:
