@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..hardware import library_of
 from .trace import _collect, _parameter_names
 from .tracer import weak_type
 
@@ -34,11 +35,24 @@ def describe(
             if weak is not None:
                 scalars.append(leaf)
                 key.append((path, weak))
+            elif _on_gpu(leaf):
+                from .cuda.device import describe as describe_device_array
+
+                arrays.append(leaf)
+                key.append((path, *describe_device_array(leaf)))
             else:
                 array = readable(leaf)
                 arrays.append(array)
                 key.append((path, isinstance(leaf, np.generic), array.dtype, array.shape, array.strides))
     return tuple(key)
+
+
+def _on_gpu(value: Any) -> bool:
+    if isinstance(value, np.ndarray | np.generic):
+        return False
+    from ..launch import arrays
+
+    return arrays.on_gpu(value)
 
 
 def readable(value: Any) -> np.ndarray[Any, Any]:

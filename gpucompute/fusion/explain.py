@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import plan
 from .layout import Layout
@@ -49,8 +49,8 @@ class Explanation:
         """Explain the program of a call."""
         from ..launch import bandwidth
 
-        stages = [_describe(step.stage, step.kernel.source) for step in program.steps]
-        return cls(function, stages, float(bandwidth.measure()))
+        measure = getattr(program, "bandwidth", bandwidth.measure)  # of a GPU's program, the GPU's
+        return cls(function, [_describe_step(step) for step in program.steps], float(measure()))
 
     @property
     def nbytes(self) -> int:
@@ -90,6 +90,15 @@ class Explanation:
             f"<p><b>{head}</b></p><table><thead><tr><th></th><th>kernel</th><th>reads</th><th>writes</th><th></th></tr>"
             f"</thead><tbody>{rows}</tbody></table>"
         )
+
+
+def _describe_step(step: Any) -> Stage:
+    joined: int = getattr(step, "joined", 0)
+    if joined:  # the second kernel of a reduction on a GPU
+        written = sum(prod(r.buffer.layout.shape) * r.buffer.dtype.itemsize for r in step.stage.reductions)
+        why = "rows were shared between blocks of the kernel before"
+        return Stage("joins partial results", why, joined, written, step.kernel.source)
+    return _describe(step.stage, step.kernel.source)
 
 
 def _describe(stage: plan.Stage, source: str) -> Stage:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PROGRAMS = 512  # programs kept for one function; the least recently used goes first
 Precision = Literal["exact", "fast"]
+# What describes arrays on a GPU for a key, by type: types that have been seen, and are quick to ask (CuPy's).
+DEVICE_ARRAYS: dict[type, Callable[[Any], Any]] = {}
 
 
 class Fused:
@@ -60,7 +62,7 @@ class Fused:
         if out is not None:
             return self._into(out, traced, program, arrays, table)
         results = program.run(arrays, table, {})
-        return traced.rebuild([r if r.shape else r[()] for r in results])
+        return traced.rebuild([r if r.shape or type(r) is not np.ndarray else r[()] for r in results])
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -115,20 +117,30 @@ class Fused:
             found = self._programs.get(key)
             if found is None:
                 traced = trace(self.function, args, kwargs, self.static)
-                layouts = [Layout(0, a.shape, a.strides) for a in (*arrays, *traced.captured)]
-                found = traced, Program(plan(traced.outputs, layouts, finish=True), self.precision == "fast")
+                found = traced, self._program(traced, arrays)
                 self._programs[key] = found
                 if len(self._programs) > PROGRAMS:
                     self._programs.popitem(last=False)
             return found
+
+    def _program(self, traced: Trace, arrays: list[Any]) -> Any:
+        fast = self.precision == "fast"
+        if any(type(array) is not np.ndarray for array in arrays):
+            from .cuda.device import DeviceProgram
+
+            return DeviceProgram(self.__name__, traced, arrays, fast)
+        layouts = [Layout(0, a.shape, a.strides) for a in (*arrays, *traced.captured)]
+        return Program(plan(traced.outputs, layouts, finish=True), fast)
 
     def _inline(self, args: Any, out: Any, kwargs: Any) -> Any:
         if out is not None:
             raise FusionError(f"{self!r} was called with out= inside a fused function; use its result instead")
         return self.function(*args, **kwargs)
 
-    def _into(self, out: Any, traced: Trace, program: Program, arrays: list[Any], table: Any) -> Any:
+    def _into(self, out: Any, traced: Trace, program: Any, arrays: list[Any], table: Any) -> Any:
         """Run with results in the arrays `out`: in place where memory allows, else copied."""
+        if not isinstance(program, Program):
+            return program.into(out, traced, arrays, table)
         targets = list(out) if isinstance(out, (tuple, list)) else [out]
         if len(targets) != len(program.results):
             count = len(program.results)
@@ -160,6 +172,9 @@ def _describe(value: Any, arrays: list[Any], scalars: list[Any]) -> Any:
     elif kind is float or kind is int or kind is bool:
         scalars.append(value)
         return kind
+    elif kind in DEVICE_ARRAYS:
+        arrays.append(value)
+        return DEVICE_ARRAYS[kind](value)
     return None
 
 

@@ -5,7 +5,7 @@ Beside each value stands how near a fused result must come: equal, within some u
 absolute bound (sums), or not at all where an earlier result was only near (the shape and dtype must agree always).
 
 ``python tests/fusion/programs.py --count 5000 --seed 0`` checks thousands: compiled equals interpreted to the bit, and
-both come near NumPy.
+both come near NumPy. With ``--ptx`` what is compiled is the PTX for a GPU, which an interpreter runs.
 """
 
 from __future__ import annotations
@@ -392,6 +392,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--interpret-only", action="store_true", help="compile nothing")
+    parser.add_argument("--ptx", action="store_true", help="compile for a GPU, and run the PTX in the interpreter")
     options = parser.parse_args()
     failed = 0
     for seed in range(options.seed, options.seed + options.count):
@@ -402,7 +403,7 @@ def main() -> int:
             meaning = traced.rebuild(interpret(traced, program.arrays, program.scalars))
             near_numpy(program, meaning)
             if not options.interpret_only:
-                results = fuse(program.function)(*program.args)
+                results = run_ptx(program) if options.ptx else fuse(program.function)(*program.args)
                 for value, ours, slow in zip(program.outputs, results, meaning, strict=True):
                     assert same_bits(ours, slow), f"{value.name}: compiled {ours!r}, interpreted {slow!r}\n{program!r}"
         except Exception:  # noqa: BLE001 - report every kind and go on
@@ -410,6 +411,19 @@ def main() -> int:
             print(f"--- seed {seed}\n{program!r}\n{traceback.format_exc(limit=-4)}")
     print(f"{options.count} programs, {failed} failed")
     return failed > 0
+
+
+def run_ptx(program: Program) -> tuple[Any, ...]:
+    """Return what a program gives on a GPU: its PTX, which must not contract, in the interpreter."""
+    import ptx_machine
+
+    from gpucompute.testing.ptx import instructions
+
+    machine = ptx_machine.PtxMachine()
+    results = ptx_machine.run(program.function, *program.args, machine=machine)
+    found = [name for ptx in machine.ptx for name in instructions(ptx) if "fma" in name or "approx" in name]
+    assert not found, found
+    return results  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""Fused functions on arrays of a GPU, through the launcher and PyCUDA's own code, on the fake driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_cuda import machine_fixture, to_device, to_host  # noqa: F401 - a fixture
+
+import gpucompute as gp
+from gpucompute.launch import faults
+from gpucompute.testing.driver import Machine
+
+pytest.importorskip("numba.cuda.cudadrv.nvvm", reason="numba-cuda is not installed")
+
+RANDOM = np.random.default_rng(5)
+
+
+@gp.fuse
+def normalise(images: Any, mean: Any, std: Any) -> Any:
+    x = images.astype(np.float32) / 255
+    return ((x - mean) / std).transpose(0, 3, 1, 2)
+
+
+@gp.fuse
+def statistics(x: Any, scale: Any) -> Any:
+    return {"mean": x.mean(0) * scale, "largest": x.max()}
+
+
+@gp.fuse
+def picked(x: Any, index: Any) -> Any:
+    return np.take(x, index) * 2
+
+
+def test_results_are_those_of_the_cpu_and_nobody_waits(machine: Machine) -> None:
+    images = RANDOM.integers(0, 256, (2, 5, 7, 3)).astype(np.uint8)
+    mean, std = np.float32([0.4, 0.5, 0.6]), np.float32([0.2, 0.3, 0.4])
+    there = to_device(images)
+    machine.forget()
+    result = normalise(there, mean, std)  # NumPy's small arrays ride along
+    again = normalise(there, mean, std)
+    assert machine.synchronisations() == 0 and len(machine.launches) == 2
+    assert machine.calls("cuModuleLoadDataEx") == 1
+    expected = normalise(images, mean, std)
+    np.testing.assert_array_equal(to_host(result), expected)
+    np.testing.assert_array_equal(to_host(again), expected)
+
+
+def test_containers_scalars_and_several_kernels(machine: Machine) -> None:
+    x = RANDOM.standard_normal((70, 40)).astype(np.float32)
+    got, expected = statistics(to_device(x), 2.5), statistics(x, 2.5)
+    assert got.keys() == expected.keys()
+    for name in got:
+        assert gp.digest(to_host(got[name])) == gp.digest(np.asarray(expected[name]))
+
+
+def test_results_go_to_the_device_of_the_arguments(machine: Machine) -> None:
+    x = np.arange(6, dtype=np.float32)
+    result = gp.fuse(lambda x: x + 1)(to_device(x, 1))
+    np.testing.assert_array_equal(to_host(result), x + 1)
+    assert [launch.device for launch in machine.launches] == [1]
+    with pytest.raises(gp.DeviceError, match="arrays on different devices: argument 0 on cuda:0, argument 1 on cuda:1"):
+        gp.fuse(lambda x, y: x + y)(to_device(x, 0), to_device(x, 1))
+
+
+def test_large_arrays_of_the_cpu_do_not_ride_along(machine: Machine) -> None:
+    large = np.zeros(20_000, np.float32)
+    with pytest.raises(gp.DeviceError, match=r"numpy.ndarray of float32 \(20000,\), 80000 bytes.*gpucompute.asarray"):
+        gp.fuse(lambda x, y: x + y)(to_device(large), large)
+
+
+def test_an_index_out_of_range_is_raised_later_with_its_line(machine: Machine) -> None:
+    x = to_device(np.arange(5.0))
+    picked(x, to_device(np.array([0, 7])))
+    with pytest.raises(gp.OutOfRangeError, match=r"index 7 is out of bounds for an axis of size 5\n  at .*np.take"):
+        faults.check()
+    np.testing.assert_array_equal(to_host(picked(x, to_device(np.array([0, -1])))), [0, 8])
+
+
+def test_out(machine: Machine) -> None:
+    x = to_device(np.arange(4, dtype=np.float32))
+    target = to_device(np.zeros(4, np.float32))
+    function = gp.fuse(lambda x: x * 3)
+    before = machine.used()
+    assert function(x, out=target) is target
+    assert machine.used() == before, "written in place"
+    np.testing.assert_array_equal(to_host(target), [0, 3, 6, 9])
+    with pytest.raises(gp.ShapeError, match=r"out is float32 \(4,\); expected an array of float32 \(2,\) on cuda:0"):
+        gp.fuse(lambda x: x[:2])(x, out=target)
+
+
+def test_explain_shows_the_kernels_of_the_gpu(machine: Machine) -> None:
+    x = to_device(np.zeros((3, 600), np.float32))
+    explanation = gp.fuse(lambda x: x / x.sum(axis=1, keepdims=True)).explain(x)
+    assert "cuda.syncwarp()" in explanation.stages[0].source
+    assert explanation.stages[0].bytes_written == x.nbytes
+
+
+def test_explain_counts_joined_partial_results_apart(machine: Machine) -> None:
+    explanation = gp.fuse(lambda x: x.sum()).explain(to_device(np.zeros(100_000, np.float32)))
+    assert [stage.name for stage in explanation.stages] == ["sum over all axes of 100000", "joins partial results"]
+    assert [(s.bytes_read, s.bytes_written) for s in explanation.stages] == [(400_000, 4), (7 * 8, 4)]
