@@ -393,6 +393,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--interpret-only", action="store_true", help="compile nothing")
     parser.add_argument("--ptx", action="store_true", help="compile for a GPU, and run the PTX in the interpreter")
+    parser.add_argument("--gpu", action="store_true", help="run on the current GPU, with CuPy's arrays")
     options = parser.parse_args()
     failed = 0
     for seed in range(options.seed, options.seed + options.count):
@@ -403,7 +404,10 @@ def main() -> int:
             meaning = traced.rebuild(interpret(traced, program.arrays, program.scalars))
             near_numpy(program, meaning)
             if not options.interpret_only:
-                results = run_ptx(program) if options.ptx else fuse(program.function)(*program.args)
+                if options.gpu:
+                    results = run_gpu(program)
+                else:
+                    results = run_ptx(program) if options.ptx else fuse(program.function)(*program.args)
                 for value, ours, slow in zip(program.outputs, results, meaning, strict=True):
                     assert same_bits(ours, slow), f"{value.name}: compiled {ours!r}, interpreted {slow!r}\n{program!r}"
         except Exception:  # noqa: BLE001 - report every kind and go on
@@ -424,6 +428,18 @@ def run_ptx(program: Program) -> tuple[Any, ...]:
     found = [name for ptx in machine.ptx for name in instructions(ptx) if "fma" in name or "approx" in name]
     assert not found, found
     return results  # type: ignore[no-any-return]
+
+
+def run_gpu(program: Program) -> tuple[Any, ...]:
+    """Return what a program gives on the current GPU."""
+    import cupy
+
+    from gpucompute import asnumpy, fuse
+
+    args = [cupy.asarray(arg) if isinstance(arg, np.ndarray) else arg for arg in program.args]
+    if not any(isinstance(arg, cupy.ndarray) for arg in args):
+        return tuple(fuse(program.function)(*program.args))
+    return tuple(map(asnumpy, fuse(program.function)(*args)))
 
 
 if __name__ == "__main__":
