@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import image as image
     from . import linalg as linalg
     from . import memory as memory
+    from . import stats as stats
     from .errors import CompileError as CompileError
     from .errors import DeviceError as DeviceError
     from .errors import DeviceMemoryError as DeviceMemoryError
@@ -69,7 +70,7 @@ _HOMES = {
     }.items()
     for name in names.split()
 }
-_MODULES = frozenset(["fft", "image", "linalg", "memory"])
+_MODULES = frozenset(["fft", "image", "linalg", "memory", "stats"])
 
 
 def __getattr__(name: str) -> Any:

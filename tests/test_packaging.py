@@ -89,7 +89,7 @@ def test_metadata(wheel: zipfile.ZipFile, metadata: email.message.Message) -> No
     assert metadata["Requires-Python"] == ">=3.11"
     assert requirements(metadata, "") == {"numpy", "numba"}
     extras = set(metadata.get_all("Provides-Extra", []))
-    assert extras == {"bench", "cuda12", "cuda13", "dask", "dev", "docs", "images", "photos", "test"}
+    assert extras == {"bench", "cuda12", "cuda13", "dask", "dev", "docs", "images", "photos", "pycuda", "test"}
     info = f"gpucompute-{gpucompute.__version__}.dist-info"
     assert "gpucompute = gpucompute.cli.main:main" in wheel.read(f"{info}/entry_points.txt").decode()
     assert wheel.read(f"{info}/licenses/LICENSE").startswith(b"BSD 3-Clause License")

@@ -6,7 +6,7 @@ repeating kinds of padding are all choices of rows of such a table, so any chain
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +53,15 @@ class Axis:
     @property
     def padded(self) -> bool:
         return self.count < self.total
+
+    @cached_property
+    def words(self) -> NDArray[np.int32]:
+        """The table as `resample.cu` reads it: weights, for a multiple of 4 taps, and `first`, to a multiple of 4."""
+        columns, rows = _round_up(self.taps, 4), _round_up(self.count, 4)
+        words = np.zeros(self.count * columns + rows, np.int32)
+        words[: self.count * columns].reshape(self.count, columns)[:, : self.taps] = self.weights
+        words[self.count * columns :][: self.count] = self.first
+        return words
 
 
 @lru_cache(maxsize=256)

@@ -23,6 +23,15 @@ class Images(NamedTuple):
     dtype: np.dtype[Any]  # of the first
 
 
+def on_gpu(images: Any) -> bool:
+    """Whether images, a list of them or a batch, are on a GPU; of a list, whether the first is."""
+    from ..launch import arrays
+
+    if isinstance(images, list | tuple):
+        return bool(images) and arrays.on_gpu(images[0])
+    return arrays.on_gpu(images)
+
+
 def as_images(images: Any, dtypes: tuple[str, ...] | None = ("uint8", "float32")) -> Images:
     """Check `images` and return them as a list of C-contiguous (H, W, C) arrays, copied only if they are not that.
 
@@ -68,23 +77,32 @@ def _as_array(image: Any, name: str) -> NDArray[Any]:
 
 
 def _as_image(array: NDArray[Any], name: str, dtypes: tuple[str, ...] | None) -> Image:
-    if dtypes is None and array.dtype.kind not in "biufc":
-        raise DTypeError(f"{name} has dtype {array.dtype}; expected numbers")
-    if dtypes is not None and array.dtype.name not in dtypes:
+    shape = check_image(array.dtype, array.shape, name, dtypes)
+    return np.ascontiguousarray(array.reshape(shape), dtype=array.dtype.newbyteorder("="))
+
+
+def check_image(
+    dtype: np.dtype[Any], shape: tuple[int, ...], name: str, dtypes: tuple[str, ...] | None
+) -> tuple[int, int, int]:
+    """Return (height, width, channels) of an array of this dtype and shape, if it can be an image."""
+    if dtypes is None and dtype.kind not in "biufc":
+        raise DTypeError(f"{name} has dtype {dtype}; expected numbers")
+    if dtypes is not None and dtype.name not in dtypes:
         raise DTypeError(
-            f"{name} has dtype {array.dtype} and shape {array.shape}; expected {' or '.join(dtypes)}: "
+            f"{name} has dtype {dtype} and shape {shape}; expected {' or '.join(dtypes)}: "
             f"convert it, for instance with .astype(np.{dtypes[0]})"
         )
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3:
+    if len(shape) not in (2, 3):
         raise ShapeError(
-            f"{name} has shape {array.shape}; expected (height, width, channels) or (height, width), "
+            f"{name} has shape {shape}; expected (height, width, channels) or (height, width), "
             f"or a batch (N, height, width, channels)"
         )
-    if 0 in array.shape:
-        raise ShapeError(f"{name} has shape {array.shape}; expected at least one row, one column and one channel")
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    height, width, channels = (*shape, 1)[:3]
+    if 0 in (height, width, channels):
+        raise ShapeError(
+            f"{name} has shape {(height, width, channels)}; expected at least one row, one column and one channel"
+        )
+    return height, width, channels
 
 
 def outputs(

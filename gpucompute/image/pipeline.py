@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..errors import DTypeError, OptionError, ShapeError
 from .coefficients import ONE, FixedWindows, fixed_windows, vertical_first
-from .inputs import Image, as_images
+from .inputs import Image, as_images, on_gpu
 from .resampling import target_size
 from .steps import PADDING, Index, Normalize, Pass, Step, ToFloat, View, per_channel
 
@@ -115,6 +115,7 @@ class Compose:
         ----------
         images : list of (H, W[, C]) uint8 arrays, or an (N, H, W, C) uint8 array
             A single (H, W[, C]) array counts as a batch of one. Images without a channel axis have one channel.
+            NumPy's arrays, or arrays on a GPU, where the result then is; its bits are the same.
         out : array, optional
             The result, in C order and of fitting shape and dtype, to be overwritten.
 
@@ -130,23 +131,15 @@ class Compose:
         from .. import memory
         from ..launch import cpu
 
+        if on_gpu(images):
+            from . import batches
+
+            sources = batches.as_sources(images)
+            plans, shape = self._plans(sources.shapes, len(sources.sources), sources.form)
+            result: NDArray[Any] = batches.compose(self, sources, plans, shape, out)
+            return result
         given = as_images(images, ("uint8",))
-        shapes = given.shapes
-        if not shapes:
-            raise ShapeError(
-                "Compose got an empty list, and cannot tell the channels of the result; skip empty batches"
-            )
-        plans = [self._planned(shape, i if given.form == "list" else None) for i, shape in enumerate(shapes)]
-        for i, plan in enumerate(plans):
-            if plan.shape != plans[0].shape:
-                raise ShapeError(
-                    f"images[{i}] of shape {shapes[i]} becomes {plan.shape} where images[0] of shape {shapes[0]} "
-                    f"becomes {plans[0].shape} (height, width, channels): end with one size for all, for instance by "
-                    f"CenterCrop(224) after Resize(256), and bring all images to the same number of channels"
-                )
-        height, width, channels = plans[0].shape
-        one = (channels, height, width) if self.layout == "NCHW" else plans[0].shape
-        shape = (len(given.items), *one)
+        plans, shape = self._plans(given.shapes, len(given.items), given.form)
         if out is None:
             out = memory.empty(shape, self.dtype)
         elif out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous or not out.flags.writeable:
@@ -162,6 +155,26 @@ class Compose:
 
         cpu.parallel_for(body, len(given.items))
         return out
+
+    def _plans(
+        self, shapes: Sequence[tuple[int, int, int]], count: int, form: str
+    ) -> tuple[list[Plan], tuple[int, ...]]:
+        """Return what is done to images of these shapes, and the shape of the batch of `count` of them."""
+        if not shapes:
+            raise ShapeError(
+                "Compose got an empty list, and cannot tell the channels of the result; skip empty batches"
+            )
+        plans = [self._planned(shape, i if form == "list" else None) for i, shape in enumerate(shapes)]
+        for i, plan in enumerate(plans):
+            if plan.shape != plans[0].shape:
+                raise ShapeError(
+                    f"images[{i}] of shape {shapes[i]} becomes {plan.shape} where images[0] of shape {shapes[0]} "
+                    f"becomes {plans[0].shape} (height, width, channels): end with one size for all, for instance by "
+                    f"CenterCrop(224) after Resize(256), and bring all images to the same number of channels"
+                )
+        height, width, channels = plans[0].shape
+        one = (channels, height, width) if self.layout == "NCHW" else plans[0].shape
+        return plans, (count, *one)
 
     def describe(self, height: int, width: int, channels: int = 3) -> str:
         """Return, as text, what is done to an image of this shape: the passes, and the pixels that each reads.

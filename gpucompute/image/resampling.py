@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError
 from .coefficients import check_interpolation, nearest_index, vertical_first, windows
-from .inputs import Image, as_images, outputs, pair
+from .inputs import Image, as_images, on_gpu, outputs, pair
 
 Box = tuple[float, float, float, float]
 
@@ -69,7 +69,8 @@ def resize(
         An array for an array, a list for a list. uint8 is equal to Pillow's to the byte, each channel on its own
         (Pillow multiplies RGBA by its alpha first; give it "CMYK" to see these bytes). float32 is equal to
         Pillow's mode "F" for each channel: sums in float64 in the order of the pixels, stored as float32 between
-        the horizontal and the vertical pass.
+        the horizontal and the vertical pass. Images on a GPU must be uint8; the results are there, with the same
+        bytes, and a list or batch of any size takes two launches.
 
     Raises
     ------
@@ -94,6 +95,10 @@ def resize(
 
     check_interpolation(interpolation)
     target_size(size, 1, 1)
+    if on_gpu(images):
+        from . import batches
+
+        return batches.resize(images, size, interpolation, antialias, box)
     given = as_images(images)
     items = given.items
     sizes = [target_size(size, height, width) for height, width, _ in given.shapes]

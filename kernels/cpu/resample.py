@@ -2,7 +2,8 @@
 
 The meaning is that of Pillow's ``Resample.c``: bytes are weighted with 22-bit fixed-point coefficients, rounded,
 clipped and stored as bytes between the two passes; float32 is weighted in float64 and stored as float32 between
-them. The wrapper makes the tables, owns shapes and threads, and asks for no row or column that is not needed.
+them. The wrapper makes the tables, owns shapes and threads, and asks for no row or column that is not needed. The
+twin of the byte passes is ``kernels/cuda/resample.cu``.
 
 How the byte passes reach the vector units through plain loops:
 

@@ -1,0 +1,5 @@
+"""Statistics that read their data once."""
+
+from .moments import DescribeResult, describe
+
+__all__ = ["DescribeResult", "describe"]
