@@ -15,6 +15,7 @@ __array_api_version__ = "2025.12"
 
 # What type checkers and editors see of the lazy names. NumPy's stay Any: its stubs refuse `device="cuda"`.
 if TYPE_CHECKING:
+    from . import chunked as chunked
     from . import fft as fft
     from . import image as image
     from . import linalg as linalg
@@ -70,7 +71,7 @@ _HOMES = {
     }.items()
     for name in names.split()
 }
-_MODULES = frozenset(["fft", "image", "linalg", "memory", "stats"])
+_MODULES = frozenset(["chunked", "fft", "image", "linalg", "memory", "stats"])
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,13 @@ def _on_gpu(value: Any) -> bool:
     return arrays.on_gpu(value)
 
 
+def is_chunked(value: Any) -> bool:
+    """Tell whether a Dask array is in `value` or in the containers that it is made of."""
+    if isinstance(value, dict):
+        return any(map(is_chunked, value.values()))
+    return any(map(is_chunked, value)) if isinstance(value, (list, tuple)) else library_of(value) == "dask"
+
+
 def readable(value: Any) -> np.ndarray[Any, Any]:
     """Return `value` as an aligned array in native byte order; a copy only where it is not one already."""
     if not isinstance(value, np.ndarray) and not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):

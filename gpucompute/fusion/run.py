@@ -71,10 +71,14 @@ class Fused:
         return f"<fused {getattr(self.function, '__qualname__', self.function)!s}, precision={self.precision!r}>"
 
     def __reduce__(self) -> Any:
-        return fuse, (self.function,), {"precision": self.precision, "static": self.static}
+        from ..chunked.functions import reduced
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.precision, self.static = state["precision"], state["static"]
+        return reduced(Fused, self.function, self.precision, self.static)
+
+    def __dask_tokenize__(self) -> Any:
+        from ..chunked.functions import token_of
+
+        return "gpucompute.fuse", token_of(self.function), self.precision, sorted(self.static)
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Return what a call with these arguments runs: stages, why, bytes, source.
@@ -106,7 +110,10 @@ class Fused:
         """`_bind` for all kinds of arguments: containers, static values, arrays of other libraries."""
         if contains_traced([*args, *kwargs.values()]):
             return None
-        from .arguments import describe
+        from .arguments import describe, is_chunked
+
+        if is_chunked([*args, *kwargs.values()]):
+            return None
 
         arrays.clear()
         scalars.clear()
@@ -133,6 +140,10 @@ class Fused:
         return Program(plan(traced.outputs, layouts, finish=True), fast)
 
     def _inline(self, args: Any, out: Any, kwargs: Any) -> Any:
+        if not contains_traced([*args, *kwargs.values()]):
+            from ..chunked.call import call
+
+            return call(self, args, kwargs, out)
         if out is not None:
             raise FusionError(f"{self!r} was called with out= inside a fused function; use its result instead")
         return self.function(*args, **kwargs)

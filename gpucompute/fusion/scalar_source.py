@@ -21,6 +21,7 @@ Function = Callable[..., Any]
 
 _OURS = "_gpucompute_rewritten"  # marks functions that need no rewriting
 _COMPILED = "_gpucompute_compiled"
+_ORIGINAL = "_gpucompute_original"
 
 
 def compiled(function: Function) -> Any:
@@ -47,7 +48,14 @@ def rewritten(function: Function) -> types.FunctionType:
     copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
     copy.__qualname__ = function.__qualname__
     copy.__dict__[_OURS] = True
+    copy.__dict__[_ORIGINAL] = function
     return copy
+
+
+def original(function: Function) -> Function:
+    """Return the user's function that a copy was made of."""
+    found: Function = function.__dict__.get(_ORIGINAL, function)
+    return found
 
 
 def _names(function: types.FunctionType) -> set[str]:

@@ -122,7 +122,14 @@ class Vectorized:
         return f"<vectorized {self.__name__}>"
 
     def __reduce__(self) -> Any:
-        return vectorize, (self._scalar_function,)
+        from ..chunked.functions import reduced
+
+        return reduced(Vectorized, self._scalar_function)
+
+    def __dask_tokenize__(self) -> Any:
+        from ..chunked.functions import token_of
+
+        return "gpucompute.vectorize", token_of(self._scalar_function)
 
 
 def _part(function: Callable[..., Any], in_dtypes: tuple[DType, ...], out_dtype: DType) -> ir.UserFunction:
@@ -290,6 +297,22 @@ class UserDefinedReduction:
 
     def __repr__(self) -> str:
         return f"<reduction {self.__name__}>"
+
+    def __reduce__(self) -> Any:
+        from ..chunked.functions import reduced
+
+        identity = self._identity[0] if self._single else self._identity
+        return reduced(_reduction, self._functions, identity, self._dtype, self.__name__)
+
+    def __dask_tokenize__(self) -> Any:
+        from ..chunked.functions import token_of
+
+        tokens = [f and token_of(f) for f in self._functions]
+        return "gpucompute.reduction", tokens, self._identity, str(self._dtype)
+
+
+def _reduction(functions: tuple[Any, Any, Any], identity: Any, dtype: Any, name: str) -> UserDefinedReduction:
+    return UserDefinedReduction(*functions[:2], identity, functions[2], dtype, name)
 
 
 def finish(op: ir.UserReduction, state: tuple[Any, ...]) -> Any:

@@ -47,7 +47,7 @@ def compile_kernel(kernel: CudaKernel, fast: bool, arch: str) -> str:
         from numba.cuda.compiler import compile_cuda, kernel_fixup
         from numba.cuda.cudadrv import nvvm
     except ImportError as error:
-        raise MissingExtraError("numba_cuda", "cuda13", "fuse on a GPU") from error
+        raise MissingExtraError("numba-cuda", "cuda13", "fuse on a GPU") from error
     capability = capability_of(arch)
     names = dict(_common(fast))
     for name, (factory, arguments) in kernel.arrays.items():

@@ -1,0 +1,82 @@
+"""Calls of fused functions with Dask arrays among the arguments."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from ..errors import FusionError, ShapeError
+from ..fusion.arguments import readable
+from ..fusion.run import Fused
+from ..fusion.trace import trace
+from .stages import Planner
+
+
+def call(fused: Fused, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any = None) -> Any:
+    """Return what the function returns, with lazy Dask arrays in the places of its results.
+
+    Raises
+    ------
+    FusionError
+        ``out=`` is given.
+    ShapeError
+        An array has chunks of unknown size.
+    """
+    if out is not None:
+        raise FusionError(f"{fused!r} got out= with Dask arrays, which cannot be written to; use its result")
+    _check_sizes([*args, *kwargs.values()])
+    traced = trace(fused.function, args, kwargs, fused.static)
+    leaves = [_leaf(_at(path, args, kwargs)) for path in traced.inputs]
+    scalars = traced.scalar_values([_at(path, args, kwargs) for path in traced.scalars])
+    scalars = [_plain(value) for value in scalars]
+    planner = Planner(_name(fused), fused.precision, [*leaves, *traced.captured], scalars)
+    outputs = planner.graph.localised(traced.outputs)
+    return traced.rebuild(planner.arrays(outputs))
+
+
+def _at(path: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the argument, or the item of one, that a trace names by its path."""
+    value = args[path[0]] if isinstance(path[0], int) else kwargs[path[0]]
+    for key in path[1:]:
+        value = value[key]
+    return value
+
+
+def _check_sizes(value: Any) -> None:
+    """Raise where the size of a Dask array somewhere in `value` is not known."""
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_sizes(item)
+    elif isinstance(value, da.Array) and any(np.isnan(n) for n in value.shape):
+        raise ShapeError(
+            f"a Dask array has chunks of unknown size (shape {value.shape}), which a fused function cannot be traced "
+            "with; call its compute_chunk_sizes() first"
+        )
+
+
+def _leaf(value: Any) -> Any:
+    """Return an array made ready for stages: native, without empty chunks."""
+    if not isinstance(value, da.Array):
+        return readable(value)
+    if not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
+    if any(0 in chunks and len(chunks) > 1 for chunks in value.chunks):
+        value = value.rechunk(tuple(tuple(n for n in chunks if n) or (0,) for chunks in value.chunks))
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar as Python's own type: subclasses need not be known where the task runs."""
+    return next(kind(value) for kind in (bool, int, float) if isinstance(value, kind))
+
+
+def _name(fused: Fused) -> str:
+    """Return the user's name for a function, as a part of Dask's keys."""
+    function: Any = fused.function
+    if isinstance(function, types.MethodType) and function.__name__ in ("__call__", "_apply"):
+        function = function.__self__
+    name = getattr(function, "__name__", "fused")
+    return "fused" if name == "<lambda>" else name

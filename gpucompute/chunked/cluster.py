@@ -1,0 +1,351 @@
+"""One call that gives a cluster: a worker on each GPU of this machine, or on its cores, or one that exists."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import GpucomputeError, MissingExtraError, OptionError
+from ..launch.cpu import get_threads
+from .plan import Plan, make_plan, plan_existing
+
+if TYPE_CHECKING:
+    from .watch import Nannies, Watch
+
+# What Dask's nannies set for their workers they set in the process that starts them too.
+_LEAKING = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED")
+
+
+class ClusterError(GpucomputeError, RuntimeError):
+    """A cluster did not come up, or its workers cannot run what is sent to them."""
+
+
+def start_cluster(
+    address_or_cluster: Any = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    memory_limit: float | str | None = "auto",
+    device_memory_limit: float | str | None = "auto",
+    rmm_pool: float | str | bool | None = None,
+    protocol: str = "auto",
+    plan_only: bool = False,
+    timeout: float = 60.0,
+) -> Cluster:
+    """Start workers on this machine's GPUs or cores, or connect to a cluster that exists.
+
+    With GPUs this is a `dask_cuda.LocalCUDACluster`: a worker for each GPU, on the cores next to it, that spills chunks
+    from the GPU to the host and from there to disk. Without it is a `distributed.LocalCluster` of processes. The
+    workers' tasks and gpucompute's own threads share the cores and together never use more. Kernels that one worker
+    has compiled are sent to those with the same processor, or the same kind of GPU.
+
+    Parameters
+    ----------
+    address_or_cluster : str or cluster, optional
+        The address of a scheduler, or any cluster object of Dask's (dask-jobqueue, dask-kubernetes, ...). Such a
+        cluster stays when the context ends.
+    device : {"auto", "cpu", "cuda"}
+        ``"auto"``: GPUs where there are some and ``gpucompute[dask-cuda]`` is installed.
+    workers : int, optional
+        Processes; by default one for each GPU, or a square root of the cores. For a cluster that exists: how many to
+        wait for, by default 1.
+    memory_limit : int, float or str, optional
+        Of the host's memory, for each worker: bytes, a fraction of the memory, or a text such as ``"4GiB"``; by
+        default equal shares. None: no limit. Above 60% of it chunks are written to disk.
+    device_memory_limit : int, float or str, optional
+        Bytes of chunks on a GPU (also as a fraction or text), beyond which they go to the host; by default 80% of
+        its memory. None: no spilling.
+    rmm_pool : int, float, str or bool, optional
+        What RMM's pool takes on each GPU at the start, CuPy included; by default half of the memory where RMM is
+        installed. False: CuPy's own pool.
+    protocol : {"auto", "tcp", "tls", "ws", "wss", "ucx", "ucxx"}
+        ``"auto"``: UCX between several GPUs where distributed-ucxx is installed, else TCP.
+    plan_only : bool
+        Start nothing: only ``plan`` of what is returned can be used.
+    timeout : float
+        Seconds to wait for the workers.
+
+    Returns
+    -------
+    Cluster
+        A context manager with the attributes ``client`` and ``plan``. The client is Dask's default one meanwhile.
+
+    Raises
+    ------
+    ClusterError
+        No scheduler answers, too few workers come up, or they lack gpucompute.
+    MissingExtraError
+        A package is needed that is not installed; the message has the command.
+    OptionError, DeviceError
+        An option has a wrong value; ``device="cuda"`` without a GPU.
+
+    Examples
+    --------
+    >>> plan = start_cluster(device="cpu", workers=2, memory_limit="1GiB", plan_only=True).plan
+    >>> print(plan)
+    cluster                     this machine
+    device                      cpu
+    workers                     2
+    tasks at a time per worker  ...
+    memory limit per worker     1.00 GiB
+    protocol                    tcp
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("distributed", "dask", "a cluster") from error
+    if address_or_cluster is None:
+        plan = make_plan(
+            device=device, workers=workers, memory_limit=memory_limit, device_memory_limit=device_memory_limit,
+            rmm_pool=rmm_pool, protocol=protocol,
+        )  # fmt: skip
+    else:
+        given = {
+            "device": device != "auto", "memory_limit": memory_limit != "auto", "protocol": protocol != "auto",
+            "device_memory_limit": device_memory_limit != "auto", "rmm_pool": rmm_pool is not None,
+        }  # fmt: skip
+        plan = plan_existing(_address(address_or_cluster), workers, [name for name, is_set in given.items() if is_set])
+    if plan_only:
+        return Cluster(plan)
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ClusterError(
+            "start_cluster() was called while a worker process imports the script that started it; write the "
+            'call below `if __name__ == "__main__":`, so that only the first process runs it'
+        )
+    return _start(plan, address_or_cluster, timeout)
+
+
+class Cluster:
+    """A running cluster, or only its plan; see `start_cluster`.
+
+    Attributes
+    ----------
+    plan : Plan
+        The configuration; of a cluster that existed, as it was found.
+    client : distributed.Client
+    """
+
+    def __init__(self, plan: Plan, client: Any = None) -> None:
+        self.plan = plan
+        self._client = client
+        self._parts: contextlib.ExitStack | None = None
+        self._watch: Watch | None = None
+
+    @property
+    def client(self) -> Any:
+        if self._client is None:
+            raise ClusterError("this cluster is not running: it was closed, or made with plan_only=True")
+        return self._client
+
+    def close(self) -> None:
+        """End the client, and the workers if they were started here."""
+        parts, self._parts, self._client = self._parts, None, None
+        if parts is not None:
+            parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None and self._watch is not None and (cause := self._watch.explain(error)):
+            error.add_note(cause)
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Cluster, {'running' if self._client is not None else 'not running'}>\n{self.plan}"
+
+
+def _address(given: Any) -> str:
+    if isinstance(given, str):
+        return given
+    address = getattr(given, "scheduler_address", None)
+    if not isinstance(address, str):
+        raise OptionError(
+            f"start_cluster({type(given).__name__} ...): expected the address of a scheduler, such as "
+            "'tcp://10.0.0.1:8786', or a cluster object of Dask's, or nothing"
+        )
+    return address
+
+
+def _start(plan: Plan, given: Any, timeout: float) -> Cluster:
+    from . import shipping, watch, worker_setup
+
+    with contextlib.ExitStack() as parts:
+        get_threads()  # remembered: a worker that is started anew sets OMP_NUM_THREADS here again
+        parts.enter_context(_own_environment())
+        nannies = parts.enter_context(watch.listen())
+        own = given is None
+        try:
+            cluster = parts.enter_context(_local(plan)) if own else given
+            client = _connect(cluster, plan, timeout)
+            parts.callback(_quietly, client.close, 5)
+            _wait(client, plan, timeout, nannies)
+        except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, ClusterError):
+                raise
+            raise ClusterError(_failed(plan, nannies, watch.root(error))) from error
+        sites = _sites(client, plan)
+        plan = plan if own else _found(client, plan, sites)
+        # The client asks no driver: a context of its own would take GPU memory from the first worker.
+        architectures = {folder[7:] for site in sites.values() for folder in site.families if folder[:7] == "cubins/"}
+        hub = shipping.Hub(client, worker_setup.families(architectures))
+        client.sync(hub.start, {address: (site.place, site.families) for address, site in sites.items()})
+        parts.callback(_quietly, client.sync, hub.stop)
+        client.subscribe_topic(worker_setup.TOPIC, hub.heard)
+        plugin = f"gpucompute-{client.id}"  # several clients may use one cluster
+        client.register_plugin(worker_setup.Setup(plan.kernel_threads if own else None), name=plugin)
+        if not own:
+            parts.callback(_unregister, client, plugin)
+        running = Cluster(plan, client)
+        running._watch = watch.Watch(client, plan, own, nannies)
+        parts.callback(running._watch.stop)
+        running._parts = parts.pop_all()
+    return running
+
+
+@contextlib.contextmanager
+def _own_environment() -> Iterator[None]:
+    """Keep the settings for workers, which nannies make in this process too, out of what follows."""
+    before = {name: os.environ.get(name) for name in _LEAKING}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _local(plan: Plan) -> Iterator[Any]:
+    options: dict[str, Any] = {
+        "n_workers": plan.workers, "threads_per_worker": plan.threads_per_worker, "protocol": plan.protocol,
+        "memory_limit": plan.memory_limit or 0, "dashboard_address": _dashboard(),
+    }  # fmt: skip
+    if plan.device == "cuda":
+        try:
+            from dask_cuda import LocalCUDACluster as Kind
+        except ImportError as error:  # installed without its own extra it lacks cuda-bindings
+            raise MissingExtraError("dask-cuda", "dask-cuda", "a cluster of GPUs") from error
+        options |= {"device_memory_limit": plan.device_memory_limit}
+        if plan.rmm_pool is not None:
+            options |= {"rmm_pool_size": plan.rmm_pool, "rmm_allocator_external_lib_list": ["cupy"]}
+    else:
+        from distributed import LocalCluster as Kind
+
+        options |= {"processes": True}
+    with _own_environment():
+        cluster = Kind(**options)
+    try:
+        yield cluster
+    finally:
+        cluster.close(timeout=10)
+
+
+def _dashboard() -> str:
+    """Return where Dask's dashboard is shown: for this machine only, at its usual port or, if that is taken, any."""
+    with socket.socket() as trial:
+        try:
+            trial.bind(("127.0.0.1", 8787))
+        except OSError:
+            return "127.0.0.1:0"
+    return "127.0.0.1:8787"
+
+
+def _connect(cluster: Any, plan: Plan, timeout: float) -> Any:
+    from distributed import Client
+
+    try:
+        return Client(cluster, timeout=timeout)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: an address that is none
+        raise ClusterError(
+            f"no scheduler answers at {plan.where} within {timeout:g} s ({error}); check the address, and that the "
+            "scheduler runs and can be reached from here"
+        ) from error
+
+
+def _wait(client: Any, plan: Plan, timeout: float, nannies: Nannies) -> None:
+    """Wait for the workers, as long as none has failed to start: nobody starts those again."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            client.wait_for_workers(plan.workers, timeout=max(0.01, min(left, 0.5)))
+        except TimeoutError as error:
+            if left <= 0 or nannies.failures:
+                came = len(client.scheduler_info()["workers"])
+                raise ClusterError(_failed(plan, nannies, f"waited for {timeout:g} s", came)) from error
+        else:
+            return
+
+
+def _failed(plan: Plan, nannies: Nannies, cause: str, came: int = 0) -> str:
+    """Return the text for a cluster without its workers, with the cause as far as nannies told it."""
+    causes = "; ".join(dict.fromkeys(nannies.failures)) or cause
+    text = f"{came or 'no'} workers of {plan.workers} came up ({plan.where}): {causes}"
+    if plan.threads_per_worker is None:
+        return f"{text}; start workers there, look at their logs, or wait longer with timeout="
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    if main is not None and "start worker process" in text:  # it ended before it could say why
+        text += f'; where {main} starts the cluster, it must do so below `if __name__ == "__main__":`'
+    if plan.rmm_pool is not None:
+        text += "; if RMM cannot take its pool, make it smaller or use rmm_pool=False"
+    return text
+
+
+def _sites(client: Any, plan: Plan) -> dict[str, Any]:
+    """Ask the workers what they are, and see that they have this version of gpucompute."""
+    from .. import __version__
+    from .worker_setup import Site, describe
+
+    answers = client.run(describe, on_error="return")
+    sites: dict[str, Site] = {}
+    for address, answer in answers.items():
+        if isinstance(answer, BaseException):
+            raise ClusterError(
+                f"the worker {address} of {plan.where} cannot use gpucompute ({_line(answer)}); install it there: "
+                f"pip install 'gpucompute[dask]=={__version__}'"
+            ) from answer
+        sites[address] = Site(*answer)
+        if sites[address].version != __version__:
+            raise ClusterError(
+                f"the worker {address} of {plan.where} has gpucompute {sites[address].version}, and here is "
+                f"{__version__}; install the same version in both"
+            )
+    return sites
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _found(client: Any, plan: Plan, sites: dict[str, Any]) -> Plan:
+    """Return the plan of a cluster that existed, as its workers say it is."""
+    workers = client.scheduler_info()["workers"]
+    threads = {worker["nthreads"] for worker in workers.values()}
+    limits = [site.memory_limit for site in sites.values() if site.memory_limit]
+    gpus = any(len(site.families) > 1 for site in sites.values())
+    notes = ("its workers differ; the smallest values are shown",) if len(threads) > 1 or len(set(limits)) > 1 else ()
+    return Plan(
+        plan.where, "cuda" if gpus else "cpu", len(workers), min(threads), min(threads), min(limits, default=None),
+        protocol=client.scheduler.address.split("://", 1)[0], notes=notes,
+    )  # fmt: skip
+
+
+def _quietly(function: Any, *args: Any) -> None:
+    """Call what tidies up; when the scheduler is gone there is nothing left to tidy."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError, KeyError):
+        function(*args)
+
+
+def _unregister(client: Any, plugin: str) -> None:
+    """Leave the workers of others as they were; without a scheduler that would be waited for in vain."""
+    if client.status == "running":
+        _quietly(client.unregister_worker_plugin, plugin)

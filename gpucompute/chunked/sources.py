@@ -1,0 +1,191 @@
+"""Arrays and stores as Dask arrays with chunks that fit, and back; between host and device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.array.utils import meta_from_array
+from dask.base import tokenize
+
+from ..errors import MissingExtraError, OptionError
+from ..hardware import asarray, asnumpy
+from . import budget, layers
+
+
+class Reader:
+    """A store that tasks read their chunks from, each stage anew.
+
+    Parameters
+    ----------
+    store : array_like
+        Has shape, dtype and slices: a Zarr array, an HDF5 data set, a memory map.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.shape = tuple(map(int, store.shape))
+        self.dtype = np.dtype(store.dtype)
+        self.token = tokenize(_identity(store))
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        return np.asarray(self.store[key])
+
+    def __call__(self, place: Any) -> np.ndarray[Any, Any]:
+        return self[tuple(slice(start, start + length) for _, start, length in place)]
+
+    def __dask_tokenize__(self) -> Any:
+        return "gpucompute.Reader", self.token
+
+    def __reduce__(self) -> Any:
+        if isinstance(self.store, np.memmap) and self.store.filename is not None:
+            return _mapped, _map_of(self.store)
+        return Reader, (self.store,)
+
+
+def _identity(store: Any) -> Any:
+    """Return what tells a store from others, without reading it."""
+    return _map_of(store) if isinstance(store, np.memmap) else store
+
+
+def _map_of(store: np.memmap[Any, Any]) -> tuple[Any, ...]:
+    """Return a memory map's file, dtype, place, shape and order (views of one begin elsewhere in the file)."""
+    base = store
+    while isinstance(base.base, np.memmap):
+        base = base.base
+    offset = base.offset + store.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    return str(store.filename), store.dtype.str, offset, store.shape, store.strides
+
+
+def _mapped(filename: str, dtype: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Reader:
+    whole = np.memmap(filename, np.uint8, "r")
+    return Reader(np.ndarray(shape, dtype, whole, offset, strides))
+
+
+def reader_of(array: Any) -> Reader | None:
+    """Return the store behind a Dask array that `from_array` or `from_zarr` made, None for others."""
+    layer = array.dask.layers.get(array.name)
+    function = getattr(getattr(layer, "task", None), "func", None)
+    return function if isinstance(function, Reader) else None
+
+
+def from_array(x: Any, chunks: Any = "auto", *, reread: bool = True) -> da.Array:
+    """Return a Dask array of an array or a store.
+
+    Parameters
+    ----------
+    x : array_like
+        An array of NumPy's or CuPy's, a memory map, a Zarr array, an HDF5 data set: whatever has a shape, a dtype
+        and slices.
+    chunks : "auto" or chunks as Dask takes them
+        "auto": an eighth of the memory that a task may use (its share of a worker's limit, of this machine's memory
+        or of the GPU's), at most Dask's ``array.chunk-size``; whole chunks of the store; a power of two of 256 rows
+        if there is room, for which sums have the bits of the whole array's.
+    reread : bool
+        Whether fused functions read a store anew in each pass over the data (a mean, then what it is subtracted
+        from), so that no more than the chunks at work are in memory. False: Dask keeps a chunk from its first to its
+        last use.
+
+    Returns
+    -------
+    dask.array.Array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from_array(np.zeros((1000, 3)), chunks=(256, 3)).numblocks
+    (4, 1)
+    """
+    x = x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x)
+    if isinstance(chunks, str) and chunks == "auto":
+        chunks = budget.automatic(tuple(map(int, x.shape)), np.dtype(x.dtype), getattr(x, "chunks", None), _like(x))
+    in_memory = isinstance(x, np.ndarray) and not isinstance(x, np.memmap)
+    if in_memory or not reread or hasattr(x, "__cuda_array_interface__"):
+        return da.from_array(x, chunks=chunks)
+    reader = Reader(x)
+    cut = da.core.normalize_chunks(chunks, reader.shape, dtype=reader.dtype)
+    name = f"read-{tokenize(reader, cut)}"
+    if not cut:
+        return da.from_array(x[()], chunks=())
+    graph = layers.blockwise_layer(name, reader, [], cut, located=True)
+    return layers.array(graph, name, cut, reader.dtype, np.empty(0, reader.dtype))
+
+
+def _like(x: Any) -> Any:
+    return meta_from_array(x) if hasattr(x, "__cuda_array_interface__") else None
+
+
+def _zarr() -> Any:
+    try:
+        import zarr
+    except ImportError:
+        raise MissingExtraError("zarr", "images", "reading and writing Zarr") from None
+    return zarr
+
+
+def from_zarr(store: Any, component: str | None = None, chunks: Any = "auto", *, reread: bool = True) -> da.Array:
+    """Return a Zarr array as a Dask array; see `from_array` for `chunks` and `reread`.
+
+    Parameters
+    ----------
+    store : path, store or zarr.Array
+    component : str, optional
+        The array's path within a group.
+
+    Raises
+    ------
+    OptionError
+        It is a group, and `component` does not name an array in it.
+    """
+    zarr = _zarr()
+    found = store if isinstance(store, zarr.Array) else zarr.open(store, mode="r", path=component)
+    if not isinstance(found, zarr.Array):
+        names = ", ".join(sorted(found.array_keys()))
+        raise OptionError(f"from_zarr({store!r}) is a group; give component= one of its arrays: {names}")
+    return from_array(found, chunks, reread=reread)
+
+
+def to_zarr(
+    x: da.Array, store: Any, component: str | None = None, *, overwrite: bool = False, compute: bool = True
+) -> Any:
+    """Write a Dask array to Zarr, one chunk of the store for each chunk; chunks on a GPU come to the host first.
+
+    Parameters
+    ----------
+    x : dask.array.Array
+        Chunks of different lengths along an axis are made equal first, as Zarr has them.
+    store : path or store
+    component : str, optional
+        Where to put the array in a group.
+    overwrite : bool
+        Whether an array that is there may be replaced.
+    compute : bool
+        False returns a `dask.delayed.Delayed` that writes when it is computed.
+    """
+    zarr = _zarr()
+    x = to_host(x)
+    regular = tuple(max(along, default=1) or 1 for along in x.chunks)
+    x = x.rechunk(regular)
+    target = zarr.create_array(store, name=component, shape=x.shape, dtype=x.dtype, chunks=regular, overwrite=overwrite)
+    return da.store(x, target, lock=False, compute=compute)
+
+
+def to_host(x: da.Array) -> da.Array:
+    """Return a Dask array with NumPy chunks; one whose chunks are NumPy's already comes back as it is."""
+    if isinstance(x._meta, np.ndarray):
+        return x
+    return x.map_blocks(asnumpy, dtype=x.dtype, meta=np.empty((0,) * x.ndim, x.dtype), name=f"to-host-{tokenize(x)}")
+
+
+def to_device(x: da.Array, device: str = "cuda") -> da.Array:
+    """Return a Dask array with chunks on a GPU, by default on the one that each worker has.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device.
+    MissingExtraError
+        CuPy is not installed.
+    """
+    return asarray(x, device=device)

@@ -1,0 +1,316 @@
+"""`start_cluster`: the plan, what workers are given, clusters that exist, kernels that travel, and errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+
+import dask
+from deadline import deadline_fixture  # noqa: F401
+from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
+
+import gpucompute as gp
+from gpucompute import config, detect, limits
+from gpucompute.chunked import cluster as cluster_module
+from gpucompute.chunked import plan as plan_module
+from gpucompute.chunked import shipping, worker_setup
+from gpucompute.chunked.cluster import Cluster, ClusterError, start_cluster
+
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module", name="running")
+def running_fixture() -> Iterator[Cluster]:
+    with start_cluster(device="cpu", workers=2, memory_limit="1GiB") as cluster:
+        yield cluster
+
+
+@pytest.fixture(name="gpus")
+def gpus_fixture(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let GPUs be found, and packages be installed or not."""
+
+    def pretend(count: int, packages: str = "dask_cuda cupy numba_cuda", memory: int = 10 * GIB) -> None:
+        found = tuple(detect.Gpu(f"GPU-{i}", "Test GPU", memory) for i in range(count))
+        monkeypatch.setattr(detect, "search", lambda: detect.Search(found, True, True, ("looked there",)))
+        monkeypatch.setattr(plan_module, "find_spec", lambda name: object() if name in packages.split() else None)
+        monkeypatch.setattr(limits, "cores_available", lambda: 16)
+        monkeypatch.setattr(limits, "memory_available", lambda: 64 * GIB)
+
+    return pretend
+
+
+def plan(**options: Any) -> plan_module.Plan:
+    return start_cluster(**options, plan_only=True).plan
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 7, 12, 64])
+@pytest.mark.parametrize("workers", [None, 1, 5])
+def test_threads_of_workers_fit_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, workers: int | None) -> None:
+    monkeypatch.setattr(limits, "cores_available", lambda: cores)
+    made = plan(device="cpu", workers=workers)
+    assert made.workers == workers or workers is None
+    assert made.kernel_threads == made.threads_per_worker
+    if made.workers <= cores:
+        assert cores / 2 < made.workers * made.kernel_threads <= cores
+    else:  # more processes than cores were asked for
+        assert made.kernel_threads == 1
+
+
+def test_plan_on_gpus(gpus: Callable[..., None]) -> None:
+    gpus(4, "dask_cuda cupy numba_cuda rmm distributed_ucxx")
+    made = plan()
+    assert made == plan_module.Plan("this machine", "cuda", 4, 1, 4, 16 * GIB, 8 * GIB, 0.5, "ucx", ("Test GPU",) * 4)
+    assert str(made).splitlines() == [
+        "cluster                        this machine",
+        "device                         cuda",
+        "workers                        4",
+        "GPUs                           Test GPU, Test GPU, Test GPU, Test GPU",
+        "CPU affinity                   each worker on the cores next to its GPU",
+        "tasks at a time per worker     1",
+        "kernel threads per worker      4",
+        "memory limit per worker        16.00 GiB",
+        "device memory before spilling  8.00 GiB",
+        "RMM pool per GPU               50% of its memory at first, for CuPy too",
+        "protocol                       ucx",
+    ]
+    assert plan(workers=1, device_memory_limit=0.5, rmm_pool=False, memory_limit=None) == plan_module.Plan(
+        "this machine", "cuda", 1, 1, 16, None, 5 * GIB, None, "tcp", ("Test GPU",)
+    )
+
+
+def test_gpus_lie_idle_without_packages(gpus: Callable[..., None]) -> None:
+    gpus(2, "cupy numba_cuda")
+    made = plan()
+    assert made.device == "cpu"
+    assert made.notes == ("2 GPU(s) lie idle, since 'dask-cuda' is not installed: pip install 'gpucompute[dask-cuda]'",)
+    assert str(made).splitlines()[-1] == f"note: {made.notes[0]}"
+
+
+@pytest.mark.parametrize(
+    ("packages", "options", "text"),
+    [
+        ("cupy", {"device": "cuda"}, "a cluster of GPUs needs the package 'dask-cuda'"),
+        ("dask_cuda", {"device": "cuda"}, "a cluster of GPUs needs the package 'cupy'"),
+        ("dask_cuda cupy", {"device": "cuda"}, "a cluster of GPUs needs the package 'numba-cuda'"),
+        ("dask_cuda cupy numba_cuda", {"rmm_pool": "1GiB"}, "rmm_pool='1GiB' needs the package 'rmm'"),
+        ("", {"protocol": "ucx"}, "protocol='ucx' needs the package 'distributed-ucxx'"),
+    ],
+)
+def test_missing_extras(gpus: Callable[..., None], packages: str, options: dict[str, Any], text: str) -> None:
+    gpus(2, packages)
+    with pytest.raises(gp.MissingExtraError, match=re.escape(text)) as caught:
+        plan(**options)
+    assert "pip install 'gpucompute[dask-cuda]'" in str(caught.value)
+
+
+def test_missing_dask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(gp.MissingExtraError, match=r"a cluster needs .* pip install 'gpucompute\[dask\]'"):
+        start_cluster()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"device": "gpu"}, "device='gpu': expected one of 'auto', 'cpu', 'cuda'"),
+        ({"protocol": "http"}, "protocol='http': expected one of 'auto', 'tcp'"),
+        ({"workers": 0}, "workers=0: expected a whole number, 1 or more"),
+        ({"memory_limit": "much"}, "memory_limit='much': expected a number of bytes, a fraction such as 0.5"),
+        ({"memory_limit": -1}, "memory_limit=-1: expected"),
+        ({"memory_limit": True}, "memory_limit=True: expected"),
+        ({"workers": 3, "device": "cuda"}, "workers=3, but there are 2 GPUs and each worker has one"),
+        ({"address_or_cluster": 7}, "start_cluster(int ...): expected the address of a scheduler"),
+        (
+            {"address_or_cluster": "tcp://a:1", "memory_limit": 0.5, "device": "cpu"},
+            "device and memory_limit: given together with a cluster that exists (tcp://a:1)",
+        ),
+    ],
+)
+def test_wrong_options(gpus: Callable[..., None], options: dict[str, Any], text: str) -> None:
+    gpus(2)
+    with pytest.raises(gp.OptionError, match=re.escape(text)):
+        plan(**options)
+
+
+def test_no_gpu(gpus: Callable[..., None]) -> None:
+    gpus(0)
+    with pytest.raises(gp.DeviceError, match="device='cuda', but no GPU was found:\n  looked there"):
+        plan(device="cuda")
+
+
+def test_plan_starts_nothing() -> None:
+    only = start_cluster(device="cpu", workers=3, memory_limit=3 * GIB, device_memory_limit="1GiB", plan_only=True)
+    assert only.plan.memory_limit == 3 * GIB and only.plan.notes[0].startswith("device_memory_limit and rmm_pool have")
+    with pytest.raises(ClusterError, match="not running: it was closed, or made with plan_only=True"):
+        only.client.submit(int)
+    with only:
+        pass
+
+
+def test_fused_function_in_workers(running: Cluster) -> None:
+    import dask.array as da
+
+    @gp.fuse
+    def standardise(x: Any) -> Any:
+        return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+
+    x = np.random.default_rng(0).random((40, 300))
+    result = da.from_array(x, chunks=(10, 300)).map_blocks(standardise, meta=x[:0]).compute()
+    assert gp.digest(result) == gp.digest(standardise(x))
+
+
+def test_workers_get_their_share(running: Cluster) -> None:
+    def share() -> tuple[int, int]:
+        return gp.get_threads(), gp.memory.stats().limit
+
+    for threads, idle in running.client.run(share).values():
+        assert threads == running.plan.kernel_threads
+        assert idle <= GIB // worker_setup.IDLE_SHARE
+    assert running.client.submit(gp.get_threads, pure=False).result(10) == running.plan.kernel_threads
+
+
+@pytest.mark.parametrize(("wish", "expected"), [("", 4), ("2", 2), ("64", 4)])
+def test_threads_by_environment(monkeypatch: pytest.MonkeyPatch, wish: str, expected: int) -> None:
+    """A smaller number than the share is honoured, a larger one would oversubscribe."""
+    chosen: list[int] = []
+    monkeypatch.setenv("GPUCOMPUTE_NUM_THREADS", wish)
+    monkeypatch.setattr(worker_setup, "set_threads", chosen.append)
+    monkeypatch.setattr(worker_setup, "cores_available", lambda: 16)
+    worker: Any = SimpleNamespace(state=SimpleNamespace(nthreads=4), memory_manager=SimpleNamespace(memory_limit=None))
+    monkeypatch.setattr(worker_setup, "describe", lambda _: worker_setup.Site("here", {}, "", 1, None))
+    monkeypatch.setattr(worker_setup, "PeriodicCallback", lambda *_: SimpleNamespace(start=int))
+    worker.address, worker.log_event = "tcp://w", lambda *_: None
+    worker_setup.Setup(None).setup(worker)
+    assert chosen == [expected]
+
+
+def test_environment_of_this_process_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask's nannies set OMP_NUM_THREADS=1 where they run, which would slow down everything here."""
+    for name in cluster_module._LEAKING:
+        monkeypatch.delenv(name, raising=False)
+    with start_cluster(device="cpu", workers=1, memory_limit="1GiB") as cluster:
+        assert not {*cluster_module._LEAKING} & {*os.environ}
+        threads = cluster.client.submit(gp.get_threads).result(10)  # by OMP_NUM_THREADS alone it would be one
+        assert threads == cluster.plan.kernel_threads == limits.cores_available()
+    assert not {*cluster_module._LEAKING} & {*os.environ}
+
+
+def test_address_of_a_cluster_that_exists(running: Cluster) -> None:
+    address = running.client.scheduler.address
+    assert start_cluster(address, plan_only=True).plan.workers == 1
+    with start_cluster(address, workers=2) as second:
+        assert second.plan.where == address and second.plan.workers == 2 and second.plan.memory_limit == GIB
+        assert second.plan.protocol == "tcp" and second.plan.device == "cpu"
+        assert second.client is not running.client
+        assert second.client.submit(gp.get_threads, pure=False).result(10) == running.plan.kernel_threads
+    assert running.client.submit(abs, -1, pure=False).result(10) == 1  # the cluster stays
+
+
+def test_kernels_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three machines, as far as the cache folders tell: two alike, and one whose kernels differ."""
+    monkeypatch.setenv("GPUCOMPUTE_CACHE_DIR", str(tmp_path / "client"))
+    specification = {
+        name: {"cls": Nanny, "options": {"nthreads": 1, "env": {"GPUCOMPUTE_CACHE_DIR": str(tmp_path / name), **other}}}
+        for name, other in [("a", {}), ("b", {}), ("c", {"NUMBA_OPT": "2"})]
+    }
+
+    def compute(factor: float) -> tuple[int, int]:
+        before = gp.cache_info()
+        gp.fuse(lambda x: x * factor + np.sqrt(x) - 3)(np.ones(9))
+        after = gp.cache_info()
+        return after.compiled - before.compiled, after.loaded - before.loaded
+
+    def run(where: str, function: Any, *args: Any) -> Any:
+        return client.submit(function, *args, workers=[where], pure=False).result(20)
+
+    assert compute(2.0) == (1, 0)
+    with (
+        SpecCluster(
+            specification, scheduler={"cls": Scheduler, "options": {"dashboard_address": "127.0.0.1:0"}}
+        ) as three,
+        start_cluster(three, workers=3) as cluster,
+    ):
+        client = cluster.client
+        assert run("a", compute, 2.0) == (0, 1)  # the client's
+        assert run("c", compute, 2.0) == (1, 0)
+        first = shipping.names("kernels")
+
+        def other(x: Any) -> Any:
+            return gp.fuse(lambda x: np.floor(x) / 7 + x)(x)
+
+        run("a", other, np.ones(9))
+        end = time.monotonic() + 20
+        while run("b", shipping.names, "kernels") == first and time.monotonic() < end:
+            time.sleep(0.1)
+        assert len(run("b", shipping.names, "kernels") - first) == 1  # a's
+        assert len(shipping.names("kernels") - first) == 1  # it came here, too
+        assert not run("c", shipping.names, "kernels") & shipping.names("kernels")
+
+
+def test_store_takes_kernels_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUCOMPUTE_CACHE_DIR", str(tmp_path))
+    assert config.cache_dir() == tmp_path
+    for folder, name in [("../kernels", "0" * 64 + ".kernel"), ("kernels", "../x.kernel"), ("kernels", "x.py")]:
+        with pytest.raises(ValueError, match="not a file of the kernel cache"):
+            shipping.store(folder, {name: b""})
+    whole = {"0" * 64 + ".kernel": b"gpucompute kernel 2\n" + bytes(40)}
+    assert shipping.store("kernels", whole) == []  # its checksum is wrong
+    assert list(tmp_path.rglob("*.kernel")) == []
+
+
+def test_nobody_answers() -> None:
+    text = r"no scheduler answers at tcp://127.0.0.1:9 within 0.5 s \(.*\); check the address"
+    with pytest.raises(ClusterError, match=text):
+        start_cluster("tcp://127.0.0.1:9", timeout=0.5)
+
+
+def test_a_cluster_without_workers() -> None:
+    with (
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as empty,
+        pytest.raises(ClusterError, match=r"no workers of 1 came up \(tcp://.*\): waited for 1 s; start workers there"),
+    ):
+        start_cluster(empty, timeout=1)
+
+
+def test_workers_that_cannot_start() -> None:
+    text = r"no workers of 2 came up \(this machine\): RuntimeError: no licence today"
+    with (
+        dask.config.set({"distributed.worker.preload": ["raise RuntimeError('no licence today')"]}),
+        pytest.raises(ClusterError, match=text),
+    ):
+        start_cluster(device="cpu", workers=2)
+
+
+def test_workers_without_gpucompute() -> None:
+    preload = "import sys; sys.modules['gpucompute'] = None"
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", preload=[preload]) as bare,
+        pytest.raises(ClusterError, match=r"cannot use gpucompute \(.*; install it there: pip install"),
+    ):
+        start_cluster(bare)
+
+
+def test_workers_with_another_version(running: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gp, "__version__", "9.9")
+    with pytest.raises(ClusterError, match=r"has gpucompute 0.*, and here is 9.9; install the same version in both"):
+        start_cluster(running.client.scheduler.address)
+
+
+def test_script_without_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import gpucompute as gp\ngp.chunked.start_cluster(device='cpu', workers=1)\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert 'it must do so below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]

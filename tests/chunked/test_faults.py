@@ -1,0 +1,167 @@
+"""Workers that die, memory that runs out, damaged files, no scheduler: the right result or an error, and in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+
+import dask
+import dask.array as da
+from deadline import deadline_fixture  # noqa: F401
+from distributed import KilledWorker, get_worker, wait
+from distributed.client import FutureCancelledError
+
+import gpucompute as gp
+from gpucompute.chunked import watch
+from gpucompute.chunked.cluster import Cluster, start_cluster
+
+MIB = 1 << 20
+LIMIT = 600 * MIB  # a worker that has compiled a kernel uses 200
+
+
+@pytest.fixture(scope="module", name="running")
+def running_fixture() -> Iterator[Cluster]:
+    # 1: the second death of a worker on a task is an error; the usual 3 would only take longer
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        start_cluster(device="cpu", workers=2, memory_limit=LIMIT) as cluster,
+    ):
+        yield cluster
+
+
+@gp.fuse
+def scaled(x: Any) -> Any:
+    return np.sqrt(x) * 3 + 1
+
+
+def slowly(x: Any) -> Any:
+    time.sleep(0.05)
+    return scaled(x)
+
+
+def test_a_worker_killed_in_the_middle(running: Cluster) -> None:
+    x = np.random.default_rng(1).random((64, 50))
+    chunks = da.from_array(x, chunks=(1, 50)).map_blocks(slowly, meta=x[:0])
+    pids = running.client.run(os.getpid)
+    result = chunks.persist()
+    end = time.monotonic() + 20
+    while sum(future.done() for future in running.client.futures_of(result)) < 8 and time.monotonic() < end:
+        time.sleep(0.01)
+    os.kill(min(pids.values()), signal.SIGKILL)
+    assert gp.digest(result.compute()) == gp.digest(scaled(x))
+    running.client.wait_for_workers(2, timeout=20)
+    plugins = running.client.run(lambda dask_worker: [*dask_worker.plugins])
+    assert all(any(name.startswith("gpucompute-") for name in found) for found in plugins.values())  # the new one too
+
+
+def fill(nbytes: int) -> int:
+    ballast = np.ones(nbytes, np.uint8)
+    time.sleep(2)  # Dask looks each 0.1 s
+    return int(ballast[-1])
+
+
+def test_a_task_larger_than_the_limit(running: Cluster) -> None:
+    with pytest.raises(KilledWorker, match=r"fill.*died while running it") as caught:
+        running.client.submit(fill, LIMIT, pure=False).result(50)
+    assert running._watch is not None
+    cause = running._watch.explain(caught.value)
+    assert cause is not None
+    assert "Workers were killed 2 times because they used more than 95% of their memory limit of 600.00 MiB" in cause
+    assert "Use smaller chunks" in cause
+
+
+def leave() -> None:
+    os._exit(3)
+
+
+def test_a_task_that_ends_its_process() -> None:
+    text = "No worker was killed for its memory.*exited with status 3"
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        pytest.raises(KilledWorker, match=f"(?s)leave.*{text}"),  # pytest matches an exception's notes too
+        start_cluster(device="cpu", workers=1) as cluster,
+    ):
+        cluster.client.submit(leave).result(50)
+
+
+def keep(share: float) -> None:
+    """Fill the process, up to a share of its limit."""
+    used = get_worker().monitor.get_process_memory()
+    sys.modules["gpucompute"].ballast = np.ones(int(share * LIMIT) - used, np.uint8)  # type: ignore[attr-defined]
+
+
+def test_workers_that_wait_for_memory_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is not in chunks keeps a worker above 80%: Dask gives it nothing more to do, and says nothing."""
+    monkeypatch.setattr(watch, "GRACE", 2.0)
+
+    def run() -> None:
+        with start_cluster(device="cpu", workers=1, memory_limit=LIMIT) as cluster:
+            wait(cluster.client.submit(keep, 0.87), timeout=20)
+            time.sleep(1)  # Dask looks each 0.1 s
+            cluster.client.submit(abs, -1).result(50)
+
+    with pytest.raises(FutureCancelledError, match=r"(?s)nothing ran for 2 s.*All 1 workers have paused.*600.00 MiB"):
+        run()
+
+
+def test_a_damaged_chunk(running: Cluster, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr", reason="the extra 'images' is not installed")
+    x = np.arange(4000.0).reshape(40, 100)
+    array = zarr.create_array(tmp_path / "x.zarr", shape=x.shape, chunks=(10, 100), dtype=x.dtype)
+    array[:] = x
+    (path,) = (tmp_path / "x.zarr").rglob("c/2/0")
+    lazy = gp.chunked.from_zarr(tmp_path / "x.zarr").map_blocks(scaled)
+    assert gp.digest(lazy.compute()) == gp.digest(scaled(x))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    path.write_bytes(data)
+    with pytest.raises(Exception, match=r"(?i)zstd|decompress|checksum|corrupt|reshape"):
+        lazy.compute()
+    array[:] = x
+    assert gp.digest(lazy.compute()) == gp.digest(scaled(x))  # mended: the same graph gives the result
+
+
+def command(*words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def test_the_scheduler_gone(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    flags = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    processes = [command("scheduler", *flags)]
+
+    def run(address: str) -> None:
+        with start_cluster(address, timeout=20) as cluster:
+            future = cluster.client.submit(time.sleep, 30)
+            time.sleep(0.2)
+            processes[0].kill()
+            future.result(40)
+
+    try:
+        end = time.monotonic() + 20
+        while not file.exists() or not file.read_text().endswith("}"):
+            assert time.monotonic() < end and processes[0].poll() is None
+            time.sleep(0.05)
+        address = json.loads(file.read_text())["address"]
+        processes.append(command("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"))
+        with pytest.raises(FutureCancelledError, match=rf"(?s)scheduler-connection-lost.*\({address}\) has ended"):
+            run(address)
+        assert time.monotonic() < end  # the ending, too, waits for nobody
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(10)
