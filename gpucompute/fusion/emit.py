@@ -6,6 +6,8 @@ one of two places: before the innermost loop, for what does not change in it, or
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +48,22 @@ def writing(text: str, dtype: np.dtype[Any]) -> str:
     if dtype.kind == "b":
         return f"uint8({text})"
     return f"f4_to_half({text})" if dtype == np.float16 else text
+
+
+@functools.cache
+def reciprocal_parts(dtype: np.dtype[Any], divisor: float) -> tuple[float, float] | None:
+    """Split 1 / `divisor` so that ``x * high + x * low`` in float32 is ``x / divisor`` for all integers of `dtype`.
+
+    The high part is so short that its product is exact. None if there are integers for which the sum rounds otherwise.
+    """
+    limits = np.iinfo(dtype)
+    x = np.arange(limits.min, limits.max + 1).astype(np.float32)
+    fraction, exponent = math.frexp(1.0 / divisor)
+    bits = 24 - 8 * dtype.itemsize
+    high = np.float32(math.ldexp(round(fraction * 2**bits), exponent - bits))
+    low = np.float32(1.0 / divisor - float(high))
+    products, quotients = x * high + x * low, x / np.float32(divisor)
+    return (float(high), float(low)) if products.tobytes() == quotients.tobytes() else None
 
 
 @dataclass(eq=False)
@@ -159,11 +177,11 @@ class Emitter:
         return reading(f"{access.name}[{access.index(self.variable, u)} + {name} * {step}]", expr.dtype)
 
     def _constant_quotient(self, expr: Apply, u: int | None) -> str | None:
-        """Return source for a small integer over a float32 constant (pixels / 255) as a product in float64.
+        """Return source for a small integer over a float32 constant (pixels / 255) as products, equal to the bit.
 
-        Equal to the bit: a quotient of two 24-bit numbers that is a normal float32 is no midpoint between two
-        float32, nor nearer to one than 2**-49 of itself; the product with the rounded reciprocal is off by 2**-52.
-        It costs a third of a division.
+        One of two forms, both quicker than a division: in float32, where all of the integers were found to agree, or
+        in float64. There a quotient of two 24-bit numbers that is a normal float32 is no midpoint between two float32,
+        nor nearer to one than 2**-49 of itself, and the product with the rounded reciprocal is off by 2**-52.
         """
         number, divisor = expr.args
         if not (isinstance(divisor, Literally) and isinstance(number, Apply) and number.op == "cast"):
@@ -173,6 +191,11 @@ class Emitter:
             return None
         if not 1e-20 < abs(float(divisor.value)) < 1e20:
             return None
+        parts = reciprocal_parts(source.dtype, float(divisor.value))
+        if parts is not None:
+            value = self.value(number, u)
+            high, low = (literal(part, expr.dtype) for part in parts)
+            return f"float32(float32({value} * {high}) + float32({value} * {low}))"
         return f"float32(float64({self.value(source, u)}) * float64({1.0 / float(divisor.value)!r}))"
 
     def _apply(self, expr: Apply, u: int | None) -> str:

@@ -11,6 +11,7 @@ from programs import make, near_numpy, same_bits
 
 import gpucompute as gp
 from gpucompute.fusion import plan
+from gpucompute.fusion.emit import reciprocal_parts
 from gpucompute.fusion.interpret import interpret
 from gpucompute.fusion.layout import Layout
 from gpucompute.fusion.trace import trace
@@ -169,6 +170,9 @@ def test_small_integers_over_a_constant_equal_a_division(dtype: str) -> None:
         got = gp.fuse(lambda x, c=constant: x.astype(np.float32) / np.float32(c))(x)
         expected = x.astype(np.float32) / np.float32(constant)
         assert got.tobytes() == expected.tobytes()
+    # Both forms are in use: products in float32 where they round alike for all integers, else in float64.
+    assert reciprocal_parts(np.dtype(np.uint8), 255.0) is not None
+    assert reciprocal_parts(np.dtype(np.uint16), 255.0) is None
 
 
 def test_out() -> None:
