@@ -34,7 +34,7 @@ def work(x):
 def client():
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit="512 MiB"
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit="512 MiB"
         ) as cluster,
         distributed.Client(cluster) as connected,
     ):
