@@ -126,7 +126,7 @@ def test_a_stream_of_cupy_goes_to_cupys_loader(machine: Machine, monkeypatch: py
     loader = Loader()
     monkeypatch.setattr(streams, "cupy_in_use", lambda: Cupy)
     monkeypatch.setattr(drivers, "cupy", lambda: loader)
-    words = pair(1)[2]
+    y, x, words = pair(1)
     axpy().launch(GRID, BLOCK, words, device=1)
     (device, module, symbol, arguments) = loader.launched[0]
     assert (device, module, symbol) == (1, image("sm_90"), "axpy"), "the same bytes"
@@ -134,6 +134,7 @@ def test_a_stream_of_cupy_goes_to_cupys_loader(machine: Machine, monkeypatch: py
     Stream.ptr = 0  # CuPy's default: the null stream, which PyCUDA can use
     axpy().launch(GRID, BLOCK, words, device=1)
     assert len(loader.launched) == 1 and machine.launches[-1].device == 1
+    np.testing.assert_array_equal(to_host(y), 2 * to_host(x))
 
 
 def test_threads_have_contexts_of_their_own(machine: Machine) -> None:
@@ -264,8 +265,9 @@ def test_with_sync_the_launch_itself_raises(machine: Machine, monkeypatch: pytes
         with pytest.raises(gp.OutOfRangeError, match="index 5 of 10"):
             cuda.Function(image, "fault", "Pq").launch((1, 1, 1), (1, 1, 1), [record.address, 5])
         machine.fail("cuCtxSynchronize", ILLEGAL_ADDRESS)
+        _y, _x, words = pair()  # they must live: the kernel has run before the driver reports
         with pytest.raises(gp.LaunchError, match=r"kernel 'y .= a x'.*illegal memory access"):
-            axpy().launch(GRID, BLOCK, pair()[2])
+            axpy().launch(GRID, BLOCK, words)
     finally:
         faults.synchronous.cache_clear()
 
