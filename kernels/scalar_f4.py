@@ -74,6 +74,13 @@ def exp_f4(x):
     return p * first * (np.float32(5.421010862427522e-20) if below else np.float32(1.8446744073709552e19))
 
 
+def exp_nonpositive_f4(x):
+    """exp_f4 where x is known to be 0, below, or NaN: a fifth less to do, equal to the bit."""
+    c = np.float32(-104.0) if x < np.float32(-104.0) else x
+    p, w = exp_reduced_f4(c)
+    return p * from_bits_f4((w + np.int32(64)) << np.int32(23)) * np.float32(5.421010862427522e-20)
+
+
 def exp2_f4(x):
     low = np.float32(-151.0) if x < np.float32(-151.0) else x
     c = np.float32(129.0) if low > np.float32(129.0) else low

@@ -13,13 +13,15 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import ops
-from .emit import Access, memory_type, value_type, writing
+from .emit import Access, Emitter, memory_type, value_type, writing
 from .folds import Fold, FoldPart, fold_for
 from .operands import Operands, Writer
 from .plan import UNROLL, Apply, Expr, Load, Phase, Position, Reduction, Stage, Store, leaves
 
 TILE = 256  # elements in a tile of a reduction, part of the definition of its result
-EXACT_TILE = 1024  # the same where the order cannot change the result: fewer tiles to join
+TILES = 8  # tiles of one column that a fold takes in one call
+PIECE = 256  # elements whose memory in the next row is asked for at once: a processor has room for few such requests
+EXACT_TILE = 1024  # as TILE where the order cannot change the result: fewer tiles to join
 BLOCK = 16384  # elements of a reduction that one work item folds; a power of two times the tiles
 COLUMNS = 256  # columns folded side by side: a tile of float32 then takes 256 KiB, half of a small second cache
 COSTLY = 10  # operations from which on a value is kept rather than computed again
@@ -44,8 +46,7 @@ class ReduceSource(Operands):
             self.column_axis = len(self.kept) - 1
             self.columns = self.kept[-1] if self.kept[-1] <= UNROLL else None
         self.width = self.columns or COLUMNS
-        exact = all(fold_for(r).exact for r in self.stage.reductions)
-        self.tile = EXACT_TILE if exact and self.columns else TILE
+        self.exact = all(fold_for(r).exact for r in self.stage.reductions)
         self.outer = self.kept[: self.column_axis] if self.column_axis is not None else self.kept
 
     def _columns_are_closer(self) -> bool:
@@ -136,6 +137,8 @@ class ReduceSource(Operands):
         state = 0
         lanes = 0
         sums = {id(fold.operand(r)) for r in phase.reductions if (fold := fold_for(r)).sum_field is not None}
+        by_row = self.columns == 1 and all(fold_for(r).row for r in phase.reductions)
+        self.tile = EXACT_TILE if self.exact and self.columns else TILES * TILE if by_row else TILE
         for reduction in sorted(phase.reductions, key=lambda r: r.op == "sum"):
             fold = fold_for(reduction)
             operand = fold.operand(reduction)
@@ -160,7 +163,7 @@ class ReduceSource(Operands):
         self.state_bytes = state
         self.scratch = max(self.scratch, self.stack_at + (LEVELS + 1) * state)
 
-    def _part(self, name: str, part: Literal["tile", "strided", "join"]) -> str:
+    def _part(self, name: str, part: Literal["tile", "strided", "row", "join"]) -> str:
         """Return source for the address of a part of a fold."""
         wanted = FoldPart(self.folds[name], part, self.columns)
         for number, known in self.parts:
@@ -208,9 +211,13 @@ class ReduceSource(Operands):
             self._evaluate(phase, accesses, slots)
             for name, at, operand in self.folded:
                 slot = self._direct(operand, accesses)
-                tile = f"s + {self.buffer_at[id(operand)]}" if slot is None else f"b{slot}"
+                kept = self._left_in_store(operand) if slot is None else slot
+                tile = f"s + {self.buffer_at[id(operand)]}"
+                if kept is not None:
+                    tile = f"a{kept} + r * q{self._step(kept, slots)}"
                 state = f"s + {self.stack_at} + d * {self.state_bytes} + {at}"
-                part, first = self._part(name, "tile"), "r"
+                by_row = self.columns == 1 and self.folds[name].row
+                part, first = self._part(name, "row" if by_row else "tile"), "r"
                 if slot is not None and not self.columns:
                     part, tile, first = self._part(name, "strided"), f"t{slot}", f"e{slot}"
                 w.add(f"call_tile({part}, {tile}, count, {self.wd}, {first}, s + {self.lanes_at}, {state})")
@@ -247,6 +254,17 @@ class ReduceSource(Operands):
         strided = all(self.folds[name].strided for name, _, folded in self.folded if folded is operand)
         return access.slot if strided and stride % operand.dtype.itemsize == 0 else None
 
+    def _step(self, slot: int, slots: list[int]) -> int:
+        """Return the number that holds the stride of a slot along the one reduced axis."""
+        return self._named(self.reduced_strides[slots.index(slot)][-1] if self.reduced else 0)
+
+    def _left_in_store(self, operand: Expr) -> int | None:
+        """Return the slot of the store in whose memory this walk leaves the operand as its tile would lie."""
+        for saved, (_, target) in self.saved:
+            if saved is operand and target.inner == "1" and len(self.reduced) == 1:
+                return target.slot
+        return None
+
     def _evaluate(self, phase: Phase, accesses: dict[int, Access], slots: list[int]) -> None:
         """Print what writes the values of a tile into its buffers."""
         w = self.w
@@ -278,7 +296,9 @@ class ReduceSource(Operands):
             if not used:
                 return
             emitter = self._emitter(variable, accesses)
-            for _, dtype, at in used:
+            for operand, dtype, at in used:
+                if self._left_in_store(operand) is not None:
+                    continue
                 start = f"s + {at} + pos * {self.wd} * {dtype.itemsize}"
                 w.add(f"y{at} = ptr_{dtype.name}({start})")
             units: list[int | None] = [None]
@@ -288,7 +308,8 @@ class ReduceSource(Operands):
                 for operand, dtype, at in used:
                     value = emitter.value(operand, u)
                     index = variable if len(units) == 1 else f"{variable} * {self.columns} + {u}"
-                    emitter.inside.append(f"y{at}[{index}] = {dtype.name}({value})")
+                    if self._left_in_store(operand) is None:
+                        emitter.inside.append(f"y{at}[{index}] = {dtype.name}({value})")
                     for saved, (_, target) in self.saved:
                         if saved is operand:
                             emitter.inside.append(f"{target.name}[{target.index(variable, None)}] = {value}")
@@ -399,6 +420,8 @@ class ReduceSource(Operands):
         for leaf in self.row_leaves:
             if leaf.buffer is reduction.buffer:
                 self.row_values[id(leaf)] = f"row{order}"
+                if reduction.op == "max":
+                    self.row_maxima[id(leaf)] = reduction.expr
         if id(reduction.buffer) in self.stage.stored:
             slot = slots[len(self.leaves) + len(self.stage.stores) + order]
             stored = writing(f"row{order}", dtype)
@@ -413,16 +436,35 @@ class ReduceSource(Operands):
         exprs = [store.expr for store in phase.stores]
         with _Segment(self, accesses, exprs, slots, False, targets + others, ahead=phase is self.ahead):
             emitter = self._emitter("i", accesses)
+            divided = self._divided(phase, emitter, targets)
             for store, target in targets:
-                value = writing(emitter.value(store.expr), store.buffer.dtype)
-                emitter.inside.append(f"{target.name}[{target.index('i', None)}] = {value}")
+                expr = store.expr if divided is None else divided.args[0]
+                lies = accesses.get(id(expr))
+                if lies is None or lies.slot != target.slot:
+                    value = writing(emitter.value(expr), store.buffer.dtype)
+                    emitter.inside.append(f"{target.name}[{target.index('i', None)}] = {value}")
+            divisor = emitter.value(divided.args[1]) if divided is not None else ""
             w.add(*emitter.before)
-            with w.block("for i in range(run):"):
-                w.add(*emitter.inside)
+            if emitter.inside:
+                with w.block("for i in range(run):"):
+                    w.add(*emitter.inside)
+            if divided is not None:
+                w.add(f"divide_row(b{targets[0][1].slot}, run, {divisor})")
         for store, target in [t for t in self.readable if t[0] in phase.stores]:  # overwritten now
             self.readable.remove((store, target))
             for key in [key for key, access in accesses.items() if access is target]:
                 del accesses[key]
+
+    def _divided(self, phase: Phase, emitter: Emitter, targets: list[tuple[Store, Access]]) -> Apply | None:
+        """Return the quotient that a walk writes if the whole row has one divisor, for `kernels/cpu/quotient.py`."""
+        expr = phase.stores[0].expr
+        if len(phase.stores) > 1 or targets[0][1].inner != "1":
+            return None
+        if not (isinstance(expr, Apply) and expr.op == "divide" and expr.dtype == np.float32):
+            return None
+        value, divisor = expr.args
+        alike = value.dtype == divisor.dtype == np.float32
+        return expr if alike and emitter.varies(value)[0] and not emitter.varies(divisor)[0] else None
 
 
 def _cost(expr: Expr, kept: Collection[int] = ()) -> int:
@@ -481,7 +523,8 @@ class _Segment:
             w.add("run = 1")
         else:
             inner = f"q{g._named(g.inner)}"
-            w.add(f"run = min(count - pos, {inner} - {names[-1]})" if names else "run = 1")
+            piece = f", {PIECE}" if self.ahead else ""
+            w.add(f"run = min(count - pos, {inner} - {names[-1]}{piece})" if names else "run = 1")
         g._printed = set()
         wanted = {id(leaf) for expr in self.used for leaf in leaves(expr)}
         for index, leaf in enumerate(g.leaves):

@@ -102,6 +102,7 @@ class Emitter:
     users: dict[str, Any]  # the user's functions by the name they have in the source
     errors: list[str]  # for each gather, where the user wrote it
     parameters: str = "k"  # the table of Python scalars
+    maxima: dict[int, Expr] = field(default_factory=dict)  # id of a leaf -> the values whose maximum it reads
     before: list[str] = field(default_factory=list)
     inside: list[str] = field(default_factory=list)
     _names: dict[tuple[int, int | None], str] = field(default_factory=dict)
@@ -198,6 +199,13 @@ class Emitter:
             return f"float32(float32({value} * {high}) + float32({value} * {low}))"
         return f"float32(float64({self.value(source, u)}) * float64({1.0 / float(divisor.value)!r}))"
 
+    def _below_maximum(self, expr: Expr) -> bool:
+        """Whether `expr` is a value less the largest of its row, as in a softmax."""
+        if not (isinstance(expr, Apply) and expr.op == "subtract"):
+            return False
+        value, largest = expr.args
+        return self.maxima.get(id(largest)) is value
+
     def _apply(self, expr: Apply, u: int | None) -> str:
         args = [self.value(arg, u) for arg in expr.args]
         dtypes = tuple(arg.dtype for arg in expr.args)
@@ -214,6 +222,9 @@ class Emitter:
             quotient = self._constant_quotient(expr, u)
             if quotient is not None:
                 return quotient
-        text = f"{ops.OPS[expr.op].scalar(dtypes)}({', '.join(args)})"
+        name = ops.OPS[expr.op].scalar(dtypes)
+        if name == "exp_f4" and self._below_maximum(expr.args[0]):
+            name = "exp_nonpositive_f4"
+        text = f"{name}({', '.join(args)})"
         text = f"{kind}({text})"
         return f"half_round({text})" if expr.dtype == np.float16 else text

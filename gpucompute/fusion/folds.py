@@ -18,8 +18,8 @@ DType = np.dtype[Any]
 class Fold:
     """The functions and types of one fold.
 
-    name : prefix in the source; tile, join, value : functions of `kernels/cpu/reduce.py`, and strided, the form of
-    the tile for rows that lie apart, if there is one; buffer_dtype, acc_dtype,
+    name : prefix in the source; tile, join, value : functions of `kernels/cpu/reduce.py`; strided, row : forms of the
+    tile for rows that lie apart and for several tiles of one column, if there are such; buffer_dtype, acc_dtype,
     state_dtype : elements, lanes, states; combine : the function that joins two values; fields : slots of a state;
     rows : rows of lanes that a tile may use for each field;
     exact : the order cannot matter;
@@ -41,6 +41,7 @@ class Fold:
     user: ir.UserReduction | None = None
     sum_field: int | None = None  # the field that holds the sum, for a sum of the same elements
     strided: str | None = None
+    row: str | None = None
 
     def fingerprints(self) -> list[tuple[str, str | None]]:
         """Return what decides the code of a user's reduction, by part."""
@@ -65,7 +66,7 @@ class FoldPart:
     """
 
     fold: Fold
-    part: Literal["tile", "strided", "join"]
+    part: Literal["tile", "strided", "row", "join"]
     columns: int | None
 
     @property
@@ -121,18 +122,19 @@ def fold_for(reduction: Reduction) -> Fold:
     whole = plain.kind in "iu"
     one = ("any_order_tile" if whole else "fold_tile", "fold_join", "fold_value")
     strided = None if whole or expr.dtype == np.float16 else "fold_strided"
+    row = None if whole else "fold_row"
     match op:
         case "sum":
             small = _small_integer(expr)
             if small is not None:
                 return Fold("sum", *one, small, _INT32, plain, "add", exact=True, uncast=True)
-            return Fold("sum", *one, plain, plain, plain, "add", exact=whole, strided=strided)
+            return Fold("sum", *one, plain, plain, plain, "add", exact=whole, strided=strided, row=row)
         case "prod":
-            return Fold("prod", *one, plain, plain, plain, "multiply", exact=whole, strided=strided)
+            return Fold("prod", *one, plain, plain, plain, "multiply", exact=whole, strided=strided, row=row)
         case "min" | "all":
-            return Fold("min", *one, plain, plain, plain, "smaller", exact=whole, strided=strided)
+            return Fold("min", *one, plain, plain, plain, "smaller", exact=whole, strided=strided, row=row)
         case "max" | "any":
-            return Fold("max", *one, plain, plain, plain, "larger", exact=whole, strided=strided)
+            return Fold("max", *one, plain, plain, plain, "larger", exact=whole, strided=strided, row=row)
         case "argmin" | "argmax":
             combine = "smaller" if op == "argmin" else "larger"
             return Fold(op, "arg_tile", "arg_join", "arg_value", plain, plain, plain, combine, fields=2, exact=True)

@@ -59,6 +59,7 @@ class Operands:
         self.parts: list[tuple[int, FoldPart]] = []  # numbers that are addresses of parts of folds
         self._printed: set[str] = set()  # pointers of the current walk that exist already
         self.row_values: dict[int, str] = {}  # id of a leaf that reads a row's reduction -> its name
+        self.row_maxima: dict[int, Expr] = {}  # id of such a leaf -> the values whose maximum it reads
         self.reads: list[int] = []  # numbers that the kernel reads at its start
         self.scratch = self.partials = self.rows = 0
         self._collect()
@@ -157,7 +158,7 @@ class Operands:
         return slots
 
     def _emitter(self, variable: str, accesses: dict[int, Access]) -> Emitter:
-        return Emitter(accesses, variable, self.row_values, self.users, self.errors)
+        return Emitter(accesses, variable, self.row_values, self.users, self.errors, maxima=self.row_maxima)
 
     def _pointers(self, accesses: dict[int, Access], used: list[Expr], base: str) -> None:
         """Print the typed pointers of the operands that `used` reads; `base` is the prefix of their addresses."""

@@ -19,7 +19,7 @@ def test_rows() -> None:
     assert stage.name == "row by row: max, sum over axes (1,) of 200 × 100, then elementwise"
     assert (stage.bytes_read, stage.bytes_written) == (80_000, 80_000)
     assert "each row is finished while it is in the cache" in stage.reason
-    assert "exp_f4(" in stage.source
+    assert "exp_nonpositive_f4(" in stage.source
     assert explanation.limit == 160_000 / explanation.bandwidth
     text = str(explanation)
     assert text.startswith("softmax: 1 kernel, 160 kB moved, at least ")
