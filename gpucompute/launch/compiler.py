@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..kernels import scalar
-from ..kernels.cpu import gather, quotient, reduce
+from ..kernels.cpu import gather, quotient, reduce, wide
 from . import user_fold, vectors
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ def _interleaved(vectors: int) -> Iterator[None]:
             llvm.set_option("gpucompute", "-force-vector-interleave=0")
 
 
-def _wide_vectors(*, kernel: bool) -> Any:
-    """Return a compiled function that lets the function it is called in use vectors of 512 bits.
+def _wide_vectors() -> Any:
+    """Return a compiled function that lets the kernel it is called in use vectors of 512 bits.
 
-    A function that kernels call has its loops made into vectors before it is inlined, so it needs this too.
+    Functions that kernels call have their loops made into vectors before: `kernels/cpu/wide.py` is for those.
 
     LLVM tunes for processors that slow down with them and stops at 256. With 512, Black-Scholes takes 5.2 instead of
     7.6 ns an element, exp of float64 0.7 of the time, a choice between bytes 0.6; nothing was found to lose.
@@ -114,11 +114,10 @@ def _wide_vectors(*, kernel: bool) -> Any:
     from numba.extending import intrinsic
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # llvmlite knows enumerated attributes only, and writes down what the set holds. A kernel is not inlined, or
-        # the caller's attributes would count.
+        # llvmlite knows enumerated attributes only, and writes down what the set holds. Not inlined, or the
+        # caller's attributes would count.
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        if kernel:
-            builder.function.attributes.add("noinline")
+        builder.function.attributes.add("noinline")
         return context.get_dummy_value()
 
     @intrinsic
@@ -210,7 +209,7 @@ def _common(fast: bool) -> dict[str, Any]:
     names.update({name: getattr(np, name) for name in _NAMES})
     names.update({f"ptr_{name}": _pointer(name) for name in _NAMES})
     names.update(bool_=np.bool_, inf=math.inf, nan=math.nan)
-    names.update(wide_vectors=_wide_vectors(kernel=True), wide_loops=_wide_vectors(kernel=False))
+    names.update(wide_vectors=_wide_vectors(), wide_loops=wide.wide_loops)
     names.update(prefetch=_prefetch(write=False), prefetch_write=_prefetch(write=True))
     names["fused_f4"] = _fused_multiply_add()
     names["checked"] = _decorate(gather.checked, fast)

@@ -157,6 +157,7 @@ def in_four(a, w):
 
 def any_order_tile(buffer, count, columns, first, acc, state):
     """Fold a tile whose order cannot matter: lanes of 64 rows, wide enough for every vector unit."""
+    wide_loops()
     x = BUFFER(buffer)
     a = ACC(acc)
     w = ROWS * columns
@@ -296,6 +297,7 @@ def m2_value(state, columns, j, count):
 
 def squares_tile(buffer, count, columns, first, acc, state):
     """Fold a tile of 8- or 16-bit integers; lanes of ACC_T cannot overflow in tiles of 1024."""
+    wide_loops()
     x = BUFFER(buffer)
     sums = ACC(acc)
     squares = ACC(acc + 2 * ROWS * columns * SLOT)

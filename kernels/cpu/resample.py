@@ -3,7 +3,7 @@
 The meaning is that of Pillow's ``Resample.c``: bytes are weighted with 22-bit fixed-point coefficients, rounded,
 clipped and stored as bytes between the two passes; float32 is weighted in float64 and stored as float32 between
 them. The wrapper makes the tables, owns shapes and threads, and asks for no row or column that is not needed. The
-twin of the byte passes is ``kernels/cuda/resample.cu``.
+twin is ``kernels/cuda/resample.cu``.
 
 How the byte passes reach the vector units through plain loops:
 
@@ -22,6 +22,8 @@ from typing import Any
 from numba.extending import register_jitable
 from numpy import float32, float64, int32, uint8, uint32
 
+from .wide import wide_loops
+
 LANES = 16
 STEP = 4
 BITS = 22
@@ -33,6 +35,7 @@ Array = Any
 @register_jitable
 def weigh_columns(block: Array, first: int, lo: Array, k: Array, packed: Array, taps: Any, channels: Any) -> None:
     # block: (columns, LANES) uint32, column 0 is `first`; lo: (w,), k: (w, len(taps)) int32 -> packed: (w, LANES)
+    wide_loops()
     for x in range(lo.shape[0]):
         column = lo[x] - first
         for r in range(LANES):
@@ -51,6 +54,7 @@ def weigh_many_columns(
     block: Array, first: int, lo: Array, k: Array, packed: Array, sums: Array, channels: Any
 ) -> None:
     # as weigh_columns for k: (w, a multiple of STEP); sums: (C, LANES) int32, scratch
+    wide_loops()
     for x in range(lo.shape[0]):
         for c in range(len(channels)):
             for r in range(LANES):
@@ -133,6 +137,7 @@ def horizontal(
 @register_jitable
 def weigh_rows(rows: Array, first: int, k: Array, line: Array, taps: Any) -> None:
     # rows: (h, >= n) uint8; k: (len(taps),) int32 -> line: (n,) uint8
+    wide_loops()
     for i in range(line.shape[0]):
         total = int32(HALF)
         for j in range(len(taps)):
@@ -143,6 +148,7 @@ def weigh_rows(rows: Array, first: int, k: Array, line: Array, taps: Any) -> Non
 @register_jitable
 def weigh_many_rows(rows: Array, first: int, k: Array, line: Array, sums: Array) -> None:
     # as weigh_rows for k: (a multiple of STEP,); sums: (n,) int32, scratch
+    wide_loops()
     for i in range(line.shape[0]):
         sums[i] = HALF
     for step in range(0, k.shape[0], STEP):
