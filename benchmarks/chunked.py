@@ -1,37 +1,74 @@
-"""Fused functions on Dask arrays against plain dask.array, on the same scheduler, data and chunks.
+"""Fused functions on Dask arrays against plain dask.array, cubed, and map_blocks with loops written by hand for numba.
 
-The names of the contenders say how many tasks the scheduler ran, after Dask's own optimisation. "compiled" is the plain
-program under ``gp.chunked.install()``. A call builds the graph and computes all chunks; they stay chunks, since putting
-them together costs all contenders the same.
+Six programs, on Dask's threads and on a cluster of two processes, each library on the same data in the same chunks:
+
+- *gpucompute* is the program under ``gp.fuse``, *compiled* is the plain one under ``gp.chunked.install()``;
+- *dask.array* is the program on Dask arrays;
+- *by hand* is Dask with numba loops, one thread for each task, in as few passes as are known to us;
+- *cubed*, on its own threads, reads and writes Zarr: here in memory, not compressed, and results are not read back.
+
+A call builds the graph and computes all chunks; they stay chunks (on the workers, where there is a cluster), since
+putting them together costs all contenders the same. Inputs lie in memory before the call. The names say how many tasks
+Dask's scheduler runs after Dask's own optimisation, data not counted. The last case tells what a chunk costs before
+anything is computed: 500 of 64 numbers each.
 """
 
-from harness import OURS, PEER, Case, largest_error, options, run, size  # isort: split
+from harness import HAND, LIMIT, OURS, PEER, Case, largest_error, options, run, size  # isort: split
 
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
+from time import sleep
 from typing import Any
 
+import chunked_programs
 import dask
 import dask.array as da
+import distributed
 import numpy as np
+from chunked_programs import CHUNKS, Program
+from dask.task_spec import Task
+from harness import Call
 
 import gpucompute as gp
 
-dask.config.set(scheduler="threads", num_workers=options.threads)
-random = np.random.default_rng(0)
+SMALL_CHUNKS = 500
+Ways = list[tuple[str, str, Callable[..., Any], bool]]  # name, group, function of Dask arrays, whether installed
 
 
-def tasks(*arrays: Any) -> int:
-    """Return how many tasks the scheduler gets."""
-    keys: set[Any] = set()
-    for array in dask.optimize(*arrays):
-        keys |= set(dict(array.__dask_graph__()))
-    return len(keys)
+def tasks(array: Any) -> int:
+    """Return how many tasks the scheduler gets, data and other names of it left out."""
+    graph = dict(dask.optimize(array)[0].__dask_graph__())
+    return sum(isinstance(task, Task) for task in graph.values())
 
 
-def add_contenders(case: Case, fused: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Case:
-    """Add the three ways; `fused` and `plain` take Dask arrays."""
-    ways = [("gpucompute", OURS, fused, False), ("compiled", OURS, plain, True), ("dask.array", PEER, plain, False)]
+def on_dask(program: Program) -> Ways:
+    """Return the ways that run on Dask."""
+    if program.overlap:
+        functions = [gp.fuse(program.function), program.function, program.by_hand]
+        fused, plain, by_hand = (_overlapped(function) for function in functions)
+    else:
+        fused, plain, by_hand = gp.fuse(program.function), program.function, program.by_hand
+    return [
+        ("gpucompute", OURS, fused, False),
+        ("compiled", OURS, plain, True),
+        ("dask.array", PEER, plain, False),
+        ("by hand", HAND, by_hand, False),
+    ]
+
+
+def _overlapped(function: Any) -> Callable[[Any], Any]:
+    return lambda x: chunked_programs.overlapped(function, x)
+
+
+def add(case: Case, ways: Ways, args: tuple[Any, ...], client: Any) -> None:
+    """Add contenders that run on Dask's threads, or on a client's cluster."""
     for name, group, function, installed in ways:
         context = gp.chunked.install if installed else nullcontext
         with context():
@@ -40,108 +77,143 @@ def add_contenders(case: Case, fused: Callable[..., Any], plain: Callable[..., A
         def build(function=function, context=context):
             def call():
                 with context():
-                    return function(*args).persist()
+                    result = function(*args).persist()
+                if client is not None:
+                    distributed.wait(result)
+                return result
 
-            return call
+            return Call(call, lambda: _forget(client))
 
         case.add(f"{name}, {count} tasks", group)(build)
-    case.target("gpucompute", "dask.array", 1.0)
+
+
+def _forget(client: Any) -> None:
+    """Wait until the scheduler has forgotten results that were dropped; it would not compute them again."""
+    while client is not None and client.run_on_scheduler(_results):
+        sleep(0.01)
+
+
+def _results(dask_scheduler: Any) -> int:
+    """Return how many tasks the scheduler knows besides data that a client put there."""
+    return sum(bool(task.dependencies) for task in dask_scheduler.tasks.values())
+
+
+def case_of(program: Program, client: Any) -> Case:
+    """Return a case of a program; the reference is computed by NumPy in float64."""
+    arrays, function = program.arrays, program.function
+    wide = [array.astype(np.float64) if array.dtype.kind == "f" else array for array in arrays]
+    reference = np.asarray(function(np.pad(wide[0], 1)) if program.overlap else function(*wide), np.float64)
+    dtype = "float64" if arrays[0].dtype == np.float64 else "float32"
+    where = "threads" if client is None else "cluster"
+
+    def check(result: Any) -> float:
+        return largest_error(result.compute() if hasattr(result, "compute") else result[:], reference, dtype)
+
+    case = Case(f"{program.title}, {where}", check, program.tolerance)
+    long = len(arrays[0])
+    chunks = (long // CHUNKS, *arrays[0].shape[1:])
+    args = [da.from_array(a, chunks=chunks[: a.ndim]) if len(a) == long else a for a in arrays]
+    add(case, on_dask(program), tuple(dask.persist(*args)), client)
+    if client is None:
+        case.add("cubed", PEER, "cubed")(lambda cubed: _with_cubed(cubed, program))
+    case.target("gpucompute", "dask.array")
+    case.target("gpucompute", ("by hand", "cubed"))
     return case
 
 
-def case_of(title: str, function: Callable[..., Any], args: tuple[Any, ...], dtype: str, tolerance: float) -> Case:
-    """Return a case whose fused and plain versions are the same text; the reference is computed in float64."""
-    wide = [arg.astype(np.float64) if arg.dtype.kind == "f" else arg for arg in args]
-    reference = function(*wide).compute().astype(np.float64)
-    case = Case(title, lambda result: largest_error(result.compute(), reference, dtype), tolerance)
-    return add_contenders(case, gp.fuse(function), function, *args)
+def _with_cubed(cubed: Any, program: Program) -> Call:
+    """Return a call of cubed on a Zarr in memory, which it reads faster than arrays of NumPy's."""
+    import cubed.array_api as xp
+    import zarr
+
+    memory = Path("/dev/shm")
+    held = tempfile.TemporaryDirectory(prefix="cubed-", dir=memory if memory.is_dir() else None)
+    inputs, work = Path(held.name) / "inputs", Path(held.name) / "work"
+    long = len(program.arrays[0])
+    chunks = [(long // CHUNKS if len(a) == long else len(a), *a.shape[1:]) for a in program.arrays]
+    for i, (array, chunk) in enumerate(zip(program.arrays, chunks, strict=True)):
+        stored = {"shape": array.shape, "chunks": chunk, "dtype": array.dtype, "compressors": None}
+        zarr.create_array(inputs / str(i), **stored)[:] = array
+
+    def clean(held: Any = held) -> None:  # holds the folder, which goes with the last contender
+        shutil.rmtree(work, ignore_errors=True)
+
+    def call() -> Any:
+        threads = {"max_workers": options.threads}
+        spec = cubed.Spec(
+            str(work), allowed_mem="4GB", executor_name="threads", executor_options=threads, zarr_compressor=None
+        )
+        cut = [cubed.from_zarr(str(inputs / str(i)), spec=spec) for i in range(len(chunks))]
+        if program.overlap:
+            x = cut[0]
+            lazy = cubed.map_overlap(program.function, x, dtype=x.dtype, chunks=x.chunks, depth=1, boundary=0)
+        else:
+            lazy = program.function(*cut, xp=xp)
+        cubed.to_zarr(lazy, str(work / "result"))
+        return zarr.open(work / "result", mode="r")
+
+    return Call(call, clean)
 
 
-def normalise(images):
-    x = images.astype(np.float32) / 255
-    mean = np.array([0.485, 0.456, 0.406], np.float32)
-    std = np.array([0.229, 0.224, 0.225], np.float32)
-    return ((x - mean) / std).transpose(0, 3, 1, 2)
+def overhead(client: Any) -> Case:
+    """Return the case of chunks that hold next to nothing."""
+    x = da.from_array(np.ones(64 * SMALL_CHUNKS, np.float32), chunks=64)
+    x = x.persist()
+    title = f"overhead: {SMALL_CHUNKS} chunks of 64 numbers, {'threads' if client is None else 'cluster'}"
+    case = Case(title, lambda result: largest_error(result.compute(), np.full(x.shape, 1.5), "float32"), 0)
+
+    def small(x):
+        return (x * 2 + 1) / (abs(x) + 1)
+
+    ways: Ways = [("gpucompute", OURS, gp.fuse(small), False), ("compiled", OURS, small, True)]
+    ways += [("dask.array", PEER, small, False)]
+    ways += [("blocks as they are", LIMIT, lambda x: x.map_blocks(_same, dtype=x.dtype, meta=x._meta), False)]
+    add(case, ways, (x,), client)
+    case.target("gpucompute", "dask.array")
+    return case
 
 
-def standardise(x):
-    return (x - x.mean(axis=0)) / x.std(axis=0)
+def _same(block: Any) -> Any:
+    return block
 
 
-def softmax(x):
-    e = np.exp(x - x.max(axis=0))
-    return e / e.sum(axis=0)
+def summary(results: list[Any]) -> str:
+    """Return one line for each case, the median of the ratios, and what a chunk costs."""
+    lines = ["\n| case | tasks | dask's tasks | gpucompute ms | × faster than dask.array | by hand | cubed |"]
+    lines += ["|---|--:|--:|--:|--:|--:|--:|"]
+    ratios = []
+    for result in results:
+        named = {name.partition(",")[0]: name for name in result.times}
+        ours, plain = named.get("gpucompute"), named.get("dask.array")
+        if ours is None or plain is None:
+            continue
+        mine = result.median(ours)
+        faster = {name: f"{result.median(full) / mine:.1f}" for name, full in named.items()}
+        counts = [name.split()[-2] for name in (ours, plain)]
+        columns = (f"{mine * 1e3:.1f}", faster["dask.array"], faster.get("by hand", ""), faster.get("cubed", ""))
+        lines.append(f"| {result.title} | {' | '.join(counts)} | {' | '.join(columns)} |")
+        if result.title.startswith("overhead"):
+            each = [(name, result.median(full) / SMALL_CHUNKS * 1e6) for name, full in named.items()]
+            lines[-1] += "  " + ", ".join(f"{name} {micros:.0f} µs a chunk" for name, micros in each)
+        else:
+            ratios.append(result.median(plain) / mine)
+    return "\n".join([*lines, f"\nmedian of the cases: {statistics.median(ratios):.1f} × as fast as dask.array"])
 
 
-def cumulative_normal(x):
-    """Abramowitz and Stegun 26.2.17."""
-    k = 1 / (1 + 0.2316419 * abs(x))
-    series = k * (0.319381530 + k * (-0.356563782 + k * (1.781477937 + k * (-1.821255978 + k * 1.330274429))))
-    tail = 0.3989422804014327 * np.exp(-x * x / 2) * series
-    return np.where(x > 0, 1 - tail, tail)
-
-
-def black_scholes(price, strike, years):
-    rate, volatility = 0.02, 0.3
-    root = volatility * np.sqrt(years)
-    d1 = (np.log(price / strike) + (rate + volatility * volatility / 2) * years) / root
-    return price * cumulative_normal(d1) - strike * np.exp(-rate * years) * cumulative_normal(d1 - root)
-
-
-def smooth(block):
-    """Return the mean of each element and its eight neighbours, on an array with a margin of one."""
-    rows = block[:-2] + block[1:-1] + block[2:]
-    inner = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-    return np.pad(inner, 1)
-
-
-def anomaly(field, climate, weight):
-    """Twenty operations on (time, place), as xarray code has them."""
-    celsius = field - 273.15
-    departure = celsius - climate
-    scaled = departure / (abs(climate) + 1)
-    clipped = np.clip(scaled, -5, 5)
-    warm = np.where(departure > 0, clipped, 0)
-    cold = np.where(departure < 0, -clipped, 0)
-    index = (warm * warm + cold * 0.5) * weight
-    return (np.sqrt(index) + 0.1 * departure - index / (1 + warm)).mean(axis=0)
-
-
-def chunked(array: np.ndarray[Any, Any]) -> da.Array:
-    """Return an array in 16 chunks along its first axis."""
-    return da.from_array(array, chunks=(-(-len(array) // 16), *array.shape[1:]))
-
-
-def floats(*shape: int) -> np.ndarray[Any, Any]:
-    """Return float32 with mean 3 and deviation 4."""
-    return (3 + 4 * random.standard_normal(shape, np.float32)).astype(np.float32)
-
-
-images = chunked(random.integers(0, 256, (size(2048), 64, 64, 3), np.uint8))
-table = chunked(floats(size(16_384), 1000))
-prices = [chunked(random.uniform(low, high, size(4_000_000))) for low, high in [(5, 30), (1, 100), (0.25, 10)]]
-climate, weight = (da.from_array(floats(1000), chunks=1000) for _ in range(2))
-
-
-def smoothing() -> Case:
-    """Return the case of `smooth` with Dask's exchange of margins."""
-    options = {"depth": 1, "boundary": "reflect", "dtype": table.dtype, "meta": table._meta}
-    reference = table.astype(np.float64).map_overlap(smooth, depth=1, boundary="reflect").compute()
-    case = Case(
-        "map_overlap smoothing", lambda result: largest_error(result.compute(), reference, "float32"), tolerance=1e-5
-    )
-    fused = gp.fuse(smooth)
-    return add_contenders(
-        case, lambda x: x.map_overlap(fused, **options), lambda x: x.map_overlap(smooth, **options), table
-    )
+def main() -> None:
+    programs = chunked_programs.programs(size)
+    with dask.config.set(scheduler="threads", num_workers=options.threads):
+        cases = [*(case_of(program, None) for program in programs), overhead(None)]
+        results = [result for case in cases for result in run(case)]
+    os.environ["GPUCOMPUTE_NUM_THREADS"] = "1"  # of each worker
+    warnings.filterwarnings("ignore", "Sending large graph")  # of the inputs, before anything is timed
+    with gp.chunked.start_cluster(device="cpu", workers=options.threads, memory_limit="4GiB") as cluster:
+        cases = [*(case_of(program, cluster.client) for program in programs), overhead(cluster.client)]
+        results += [result for case in cases for result in run(case)]
+    print(summary(results))
+    if options.json:  # of all cases: `run` has written its last one
+        Path(options.json).write_text(json.dumps([vars(result) for result in results], indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    run(
-        case_of("normalise uint8 images to NCHW float32", normalise, (images,), "float32", 1e-6),
-        case_of("standardise over the chunked axis", standardise, (table,), "float32", 1e-4),
-        case_of("softmax along the chunked axis", softmax, (table,), "float32", 1e-5),
-        case_of("Black-Scholes, float64", black_scholes, tuple(prices), "float64", 1e-9),
-        smoothing(),
-        case_of("climate anomaly, 20 operations and a mean", anomaly, (table, climate, abs(weight)), "float32", 1e-4),
-    )
+    main()

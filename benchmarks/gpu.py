@@ -1,6 +1,10 @@
 """On a GPU, with one command: what is there, what a launch costs, what a compile costs, and what a copy reaches.
 
-``--fake`` takes the same steps on the fake driver: it shows that they run, not what they would take.
+    python benchmarks/gpu.py --everything --json results.json
+
+``--everything`` also runs the GPU's tests, thousands of generated programs and the kernel pairs against the CPU's bits,
+the cases of `gpu_cases.py` and compute-sanitizer, each as a command of its own. ``--fake`` takes the same steps without
+a GPU, on the fake driver or the CPU: it shows that they run, not what they would take.
 """
 
 from __future__ import annotations
@@ -8,9 +12,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,14 +58,18 @@ def launches(calls: int) -> dict[str, float]:
     function = cuda.Function(lambda arch: cubins.from_cuda(SOURCE, arch).code, "four", "PPPPi")
     words = [arrays.view(x).address for x in operands] + [1024]
     grid, block = (8, 1, 1), (128, 1, 1)
+    fused = gp.fuse(lambda a, b, c: a + b * c)
+    out, *given = operands
     return {
         "RawKernel": microseconds(lambda: kernel(grid, block, args), calls, cuda.synchronize),
         "Function.launch": microseconds(lambda: function.launch(grid, block, words), calls, cuda.synchronize),
+        "fuse": microseconds(lambda: fused(*given), calls, cuda.synchronize),
+        "fuse, out=": microseconds(lambda: fused(*given, out=out), calls, cuda.synchronize),
     }
 
 
 def compiles() -> dict[str, float]:
-    """Return milliseconds: NVRTC's first use in this process, then a kernel, then one from disk."""
+    """Return milliseconds: the compilers' first use in this process, then a kernel, then one from disk."""
     arch = cuda.architecture()
 
     def milliseconds(call: Callable[[], Any]) -> float:
@@ -69,30 +82,95 @@ def compiles() -> dict[str, float]:
     times["cold"] = milliseconds(lambda: cubins.from_cuda(f"{unique}{SOURCE}//", arch))
     cubins.clear()
     times["from disk"] = milliseconds(lambda: cubins.from_cuda(f"{unique}{SOURCE}//", arch))
+    x, salt = cuda.empty((300, 700), np.float32), time.time()  # the salt makes kernels that no cache has
+    gp.fuse(lambda x: x.sum() * (x + salt))(x)
+    functions: dict[str, Callable[[Any], Any]] = {
+        "fuse, elementwise": lambda x: np.exp(x) * salt + x,
+        "fuse, mean": lambda x: (x * salt).mean(),
+        "fuse, softmax": lambda x: np.exp(x * salt - x.max(1, keepdims=True)) / x.sum(1, keepdims=True),
+        "fuse, std of columns": lambda x: (x * salt).std(0),
+    }
+    for name, function in functions.items():
+        times[name] = milliseconds(lambda function=function: gp.fuse(function)(x))
+        cubins.clear()
+        times[f"{name}, from disk"] = milliseconds(lambda function=function: gp.fuse(function)(x))
     return times
+
+
+HERE = Path(__file__).parent
+TESTS = HERE.parent / "tests"
+
+
+def everything(fake_gpu: bool, cases: Path) -> dict[str, list[str]]:
+    """Return the commands that only a GPU can answer, by name; without one, as near to them as runs here."""
+    python, pytest = [sys.executable], [sys.executable, "-m", "pytest", "-q", "-o", "addopts="]
+    pairs = [*pytest, str(TESTS / "kernels" / "test_pairs_gpu.py")]
+    programs = [*python, str(TESTS / "fusion" / "programs.py")]
+    timed = [*python, str(HERE / "gpu_cases.py"), "--json", str(cases)]
+    if fake_gpu:
+        return {
+            "tests": [*pytest, "-m", "gpu", str(TESTS), "--collect-only"],
+            "pairs": pairs,
+            "programs": [*programs, "--ptx", "--count", "2"],
+            "cases": [*timed, "--dry"],
+        }
+    found = {
+        "tests": [*pytest, "-m", "gpu", str(TESTS)],
+        "pairs": pairs,
+        "programs": [*programs, "--gpu", "--count", "2000"],
+        "cases": timed,
+    }
+    sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    for tool in ("memcheck", "racecheck"):
+        found[tool] = [sanitizer, "--tool", tool, "--error-exitcode", "9", *pairs, "-k", "0 or NCHW or large"]
+    return found
+
+
+def answers(commands: dict[str, list[str]]) -> dict[str, str]:
+    """Run the commands; return for each whether it went well, and the last that it says."""
+    said = {}
+    for name, command in commands.items():
+        started = time.perf_counter()
+        try:
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+        except OSError as error:
+            said[name] = f"not run: {error}"
+            continue
+        lines = [*filter(None, (done.stdout + done.stderr).splitlines()), ""]
+        outcome = "passed" if done.returncode == 0 else f"FAILED ({done.returncode})"
+        said[name] = f"{outcome} in {time.perf_counter() - started:.0f} s: {lines[-2] if lines[:-1] else ''}"
+        if name == "cases" or done.returncode:
+            print(done.stdout[-8000:], done.stderr[-8000:], sep="\n")
+    return said
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What this package does on a GPU.")
     parser.add_argument("--fake", action="store_true", help="on the fake driver, to see that every step runs")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--everything", action="store_true", help="also all tests, cases and checks of a GPU")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write all of it there")
     options = parser.parse_args()
     with fake.running() if options.fake else contextlib.nullcontext():
         chosen = drivers.preferred()
-        found = {
+        found: dict[str, Any] = {
             "launcher": chosen.name,
             "architecture": cuda.architecture(),
             "launch, us": launches(100 if options.fake else CALLS),
             "compile, ms": compiles(),
             "copy, GB/s": profiling.copy_bandwidth(drivers.for_arrays(), 0) / 1e9,
         }
+    if options.everything:
+        with tempfile.TemporaryDirectory() as folder:
+            cases = Path(folder) / "cases.json"
+            found["answers"] = answers(everything(options.fake, cases))
+            found["cases"] = json.loads(cases.read_text()) if cases.exists() else {}
     if options.json:
-        print(json.dumps(found, indent=2))
-        return
+        options.json.write_text(json.dumps(found, indent=1))
+    found.pop("cases", None)
     for name, value in found.items():
         for part, number in value.items() if isinstance(value, dict) else [("", value)]:
             shown = f"{number:.2f}" if isinstance(number, float) else number
-            print(f"{name:<14}  {part:<16}  {shown}")
+            print(f"{name:<14}  {part:<30}  {shown}")
 
 
 if __name__ == "__main__":

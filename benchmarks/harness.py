@@ -163,8 +163,8 @@ def largest_error(result: Any, reference: np.ndarray[Any, Any], dtype: str, part
     return float(np.abs(found[part].astype(np.float64) - reference).max())
 
 
-def run(*cases: Case) -> None:
-    """Time the cases, print a table for each, and write ``--json``."""
+def run(*cases: Case) -> list[Result]:
+    """Time the cases, print a table for each, and write ``--json``; return what was found."""
     _parser.description = sys.modules["__main__"].__doc__
     _parser.parse_args()
     results = [_time(case) for case in cases]
@@ -172,6 +172,7 @@ def run(*cases: Case) -> None:
         print(table(result), flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps([vars(result) for result in results], indent=1) + "\n")
+    return results
 
 
 def _time(case: Case) -> Result:

@@ -16,11 +16,14 @@ __array_api_version__ = "2025.12"
 # What type checkers and editors see of the lazy names. NumPy's stay Any: its stubs refuse `device="cuda"`.
 if TYPE_CHECKING:
     from . import chunked as chunked
+    from . import cluster as cluster
     from . import fft as fft
     from . import image as image
     from . import linalg as linalg
     from . import memory as memory
     from . import stats as stats
+    from .errors import ChunkError as ChunkError
+    from .errors import ClusterError as ClusterError
     from .errors import CompileError as CompileError
     from .errors import DeviceError as DeviceError
     from .errors import DeviceMemoryError as DeviceMemoryError
@@ -57,8 +60,8 @@ if TYPE_CHECKING:
 _HOMES = {
     name: home
     for home, names in {
-        "errors": "CompileError DTypeError DeviceError DeviceMemoryError FusionError GpucomputeError LaunchError "
-        "MissingExtraError OptionError OutOfRangeError ShapeError",
+        "errors": "ChunkError ClusterError CompileError DTypeError DeviceError DeviceMemoryError FusionError "
+        "GpucomputeError LaunchError MissingExtraError OptionError OutOfRangeError ShapeError",
         "fusion": "Explanation fuse reduction vectorize",
         "hardware": "Device asarray asnumpy device devices use",
         "hashing": "digest",
@@ -71,7 +74,7 @@ _HOMES = {
     }.items()
     for name in names.split()
 }
-_MODULES = frozenset(["chunked", "fft", "image", "linalg", "memory", "stats"])
+_MODULES = frozenset(["chunked", "cluster", "fft", "image", "linalg", "memory", "stats"])
 
 
 def __getattr__(name: str) -> Any:

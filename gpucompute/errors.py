@@ -60,3 +60,11 @@ class DeviceMemoryError(GpucomputeError, MemoryError):
 
 class PtxError(GpucomputeError, RuntimeError):
     """PTX text cannot be read, or a kernel that is interpreted does something that no GPU would do for it."""
+
+
+class ClusterError(GpucomputeError, RuntimeError):
+    """A cluster did not come up, or its workers cannot run what is sent to them."""
+
+
+class ChunkError(GpucomputeError, OSError):
+    """A part of a store cannot be read, or is damaged; the message names the store, the chunk and the cause."""

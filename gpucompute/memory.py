@@ -26,7 +26,7 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -153,9 +153,11 @@ def _allocate(size: int) -> _Block:
     return block
 
 
-def _give_back(lease: _Lease) -> None:
+def _give_back(lease: _Lease, ending: Callable[[], bool] = sys.is_finalizing) -> None:
     """Put the block of an array that has died among the idle ones (the callback of the weak reference)."""
     global _idle
+    if ending():  # the names of this module may be gone
+        return
     del _lent[id(lease)]
     block = lease.block
     size = block.size_class

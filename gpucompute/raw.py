@@ -13,6 +13,7 @@ import numpy as np
 from .errors import DeviceError, DTypeError, OptionError, ShapeError
 from .launch import arrays, cubins, cuda, drivers, signature
 from .launch.cuda import Function, Module
+from .launch.extents import three
 
 Cpu = Callable[..., Any] | Literal["emulate"] | None
 
@@ -182,7 +183,7 @@ class RawKernel:
                 f"{self.name} takes {len(parameters)} arguments ({', '.join(p.text for p in parameters)}), "
                 f"got {len(args)}"
             )
-        whole_grid, whole_block = _three(grid, "grid", 0), _three(block, "block", 1)
+        whole_grid, whole_block = three(grid, "grid"), three(block, "block", 1)
         words = self._quick_words(args)
         if words is not None:
             function = self._plain_function
@@ -260,7 +261,7 @@ class RawKernel:
         return words, layout
 
     def _device(self, args: Sequence[Any]) -> int:
-        if drivers.preferred().devices == 1:
+        if drivers.count() == 1:
             return 0  # without asking the arrays, which takes longer than all else
         parameters = self._signature.parameters
         return arrays.device_of(
@@ -406,23 +407,6 @@ def _kind(value: Any) -> str:
     if isinstance(value, np.generic):
         return f"a NumPy scalar of {value.dtype}"
     return f"an object of type {type(value).__module__}.{type(value).__qualname__}"
-
-
-def _three(given: int | Sequence[int], what: str, least: int) -> tuple[int, int, int]:
-    """Return a grid or block with all three of its dimensions."""
-    try:
-        return _whole(tuple(given) if isinstance(given, list) else given, least)
-    except (TypeError, ValueError):
-        raise OptionError(f"{what}={given!r}: expected one to three whole numbers, {least} or more") from None
-
-
-@functools.lru_cache(maxsize=1024)
-def _whole(given: Any, least: int) -> tuple[int, int, int]:
-    sizes = tuple(map(operator.index, given if isinstance(given, tuple) else (given,)))
-    if not 1 <= len(sizes) <= 3 or min(sizes) < least:
-        raise ValueError(given)
-    x, y, z = sizes + (1,) * (3 - len(sizes))
-    return x, y, z
 
 
 def _path(code_or_path: str | Path) -> Path | None:

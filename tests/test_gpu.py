@@ -38,6 +38,8 @@ FUNCTIONS = {
         lambda x: (np.exp(x), np.sin(x), np.log(abs(x)), np.tanh(x), gp.erf(x), np.sqrt(abs(x))),
         (100_000,),
     ),
+    "sum of everything": (lambda x: (x.sum(), x.mean() * 2, x.std(), x.argmin()), (3_000_017,)),
+    "long columns": (lambda x: (x.mean(0), x.std(0), x.max(0)), (300_001, 33)),
     "views": (lambda x: np.concatenate([x[::-1].T, x.T * 2]) - x[3, 5], (300, 500)),
 }
 
@@ -55,6 +57,21 @@ def test_same_bits_as_the_cpu(name: str, dtype: str) -> None:
     for ours, meant in pairs:
         assert isinstance(ours, cupy.ndarray)
         assert gp.digest(gp.asnumpy(ours)) == gp.digest(np.asarray(meant))
+
+
+def test_the_last_block_joins_every_time() -> None:
+    import cupy
+
+    fused = gp.fuse(lambda x: x.sum())
+    x = cupy.asarray(RANDOM.standard_normal(5_000_000).astype(np.float32))
+    sums = cupy.stack([fused(x) for _ in range(200)])  # the counters are back at 0 after each
+    assert len(set(gp.asnumpy(sums).tolist())) == 1
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        beside = [fused(x) for _ in range(50)]
+    here = [fused(x) for _ in range(50)]
+    cupy.cuda.Device().synchronize()
+    assert {float(value) for value in [*beside, *here]} == {float(sums[0])}
 
 
 def test_generated_programs() -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import FusionError, ShapeError
 from ..fusion.arguments import readable
 from ..fusion.run import Fused
-from ..fusion.trace import trace
+from ..fusion.trace import Trace, trace
+from . import device_chunks
 from .stages import Planner
 
 
@@ -27,14 +28,27 @@ def call(fused: Fused, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any =
     """
     if out is not None:
         raise FusionError(f"{fused!r} got out= with Dask arrays, which cannot be written to; use its result")
+    traced, planner = prepared(fused, args, kwargs)
+    return traced.rebuild(planner.arrays(planner.graph.localised(traced.outputs)))
+
+
+def prepared(
+    fused: Fused, args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[Planner] = Planner
+) -> tuple[Trace, Planner]:
+    """Return the trace of a call with the whole shapes, and a planner of that kind for its outputs.
+
+    Raises
+    ------
+    ShapeError
+        An array has chunks of unknown size.
+    """
+    device_chunks.watch()
     _check_sizes([*args, *kwargs.values()])
     traced = trace(fused.function, args, kwargs, fused.static)
     leaves = [_leaf(_at(path, args, kwargs)) for path in traced.inputs]
     scalars = traced.scalar_values([_at(path, args, kwargs) for path in traced.scalars])
     scalars = [_plain(value) for value in scalars]
-    planner = Planner(_name(fused), fused.precision, [*leaves, *traced.captured], scalars)
-    outputs = planner.graph.localised(traced.outputs)
-    return traced.rebuild(planner.arrays(outputs))
+    return traced, kind(_name(fused), fused.precision, [*leaves, *traced.captured], scalars)
 
 
 def _at(path: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,19 +11,17 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import GpucomputeError, MissingExtraError, OptionError
+from ..errors import ClusterError, MissingExtraError, OptionError
 from ..launch.cpu import get_threads
 from .plan import Plan, make_plan, plan_existing
 
 if TYPE_CHECKING:
     from .watch import Nannies, Watch
 
+CLOSING = 5.0  # seconds that each step of the ending may take
+
 # What Dask's nannies set for their workers they set in the process that starts them too.
 _LEAKING = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED")
-
-
-class ClusterError(GpucomputeError, RuntimeError):
-    """A cluster did not come up, or its workers cannot run what is sent to them."""
 
 
 def start_cluster(
@@ -184,22 +182,24 @@ def _start(plan: Plan, given: Any, timeout: float) -> Cluster:
         try:
             cluster = parts.enter_context(_local(plan)) if own else given
             client = _connect(cluster, plan, timeout)
-            parts.callback(_quietly, client.close, 5)
+            parts.callback(_quietly, client.close, CLOSING)
             _wait(client, plan, timeout, nannies)
         except (OSError, RuntimeError, ValueError) as error:
             if isinstance(error, ClusterError):
                 raise
             raise ClusterError(_failed(plan, nannies, watch.root(error))) from error
-        sites = _sites(client, plan)
+        sites = _sites(client, plan, timeout)
         plan = plan if own else _found(client, plan, sites)
         # The client asks no driver: a context of its own would take GPU memory from the first worker.
         architectures = {folder[7:] for site in sites.values() for folder in site.families if folder[:7] == "cubins/"}
         hub = shipping.Hub(client, worker_setup.families(architectures))
-        client.sync(hub.start, {address: (site.place, site.families) for address, site in sites.items()})
-        parts.callback(_quietly, client.sync, hub.stop)
+        at = {address: (site.place, site.families) for address, site in sites.items()}
+        _answered(client, plan, timeout, hub.start, at)
+        parts.callback(_quietly, client.sync, hub.stop, callback_timeout=CLOSING)
         client.subscribe_topic(worker_setup.TOPIC, hub.heard)
         plugin = f"gpucompute-{client.id}"  # several clients may use one cluster
-        client.register_plugin(worker_setup.Setup(plan.kernel_threads if own else None), name=plugin)
+        setup = worker_setup.Setup(plan.kernel_threads if own else None)
+        _answered(client, plan, timeout, client.register_plugin, setup, name=plugin)
         if not own:
             parts.callback(_unregister, client, plugin)
         running = Cluster(plan, client)
@@ -246,7 +246,18 @@ def _local(plan: Plan) -> Iterator[Any]:
     try:
         yield cluster
     finally:
-        cluster.close(timeout=10)
+        _end(cluster)
+
+
+def _end(cluster: Any) -> None:
+    """Close a cluster of this machine, and kill what does not end: Python waits for its children when it exits."""
+    pids = {nanny.pid for nanny in cluster.workers.values()}
+    with contextlib.suppress(TimeoutError):
+        cluster.close(timeout=2 * CLOSING)
+    for child in multiprocessing.active_children():
+        if child.pid in pids:
+            child.kill()
+            child.join(CLOSING)
 
 
 def _dashboard() -> str:
@@ -300,12 +311,27 @@ def _failed(plan: Plan, nannies: Nannies, cause: str, came: int = 0) -> str:
     return text
 
 
-def _sites(client: Any, plan: Plan) -> dict[str, Any]:
+def _answered(client: Any, plan: Plan, timeout: float, function: Any, *args: Any, **options: Any) -> Any:
+    """Call a coroutine, or a method of the client, with a limit of time: a worker that is stuck answers nothing."""
+
+    async def call() -> Any:
+        return await function(*args, **options)
+
+    try:
+        return client.sync(call, callback_timeout=timeout)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"the workers of {plan.where} do not answer within {timeout:g} s; look at their logs, end those that hang, "
+            "or wait longer with timeout="
+        ) from error
+
+
+def _sites(client: Any, plan: Plan, timeout: float) -> dict[str, Any]:
     """Ask the workers what they are, and see that they have this version of gpucompute."""
     from .. import __version__
     from .worker_setup import Site, describe
 
-    answers = client.run(describe, on_error="return")
+    answers = _answered(client, plan, timeout, client.run, describe, on_error="return")
     sites: dict[str, Site] = {}
     for address, answer in answers.items():
         if isinstance(answer, BaseException):
@@ -339,13 +365,17 @@ def _found(client: Any, plan: Plan, sites: dict[str, Any]) -> Plan:
     )  # fmt: skip
 
 
-def _quietly(function: Any, *args: Any) -> None:
+def _quietly(function: Any, *args: Any, **options: Any) -> None:
     """Call what tidies up; when the scheduler is gone there is nothing left to tidy."""
     with contextlib.suppress(OSError, RuntimeError, ValueError, KeyError):
-        function(*args)
+        function(*args, **options)
 
 
 def _unregister(client: Any, plugin: str) -> None:
     """Leave the workers of others as they were; without a scheduler that would be waited for in vain."""
+
+    async def call() -> None:
+        await client.unregister_worker_plugin(plugin)
+
     if client.status == "running":
-        _quietly(client.unregister_worker_plugin, plugin)
+        _quietly(client.sync, call, callback_timeout=CLOSING)

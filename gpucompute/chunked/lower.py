@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import gcd, prod
 from typing import Any
 
@@ -71,7 +72,7 @@ class Lowering:
     _memo: dict[Any, int] = field(default_factory=dict)
     _keys: dict[Any, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def units(self) -> tuple[int, ...]:
         """What the open length of each axis counts in, in elements."""
         return tuple(1 if chunks is None else gcd(*chunks) for chunks in self.chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import dask.array as da
@@ -9,7 +10,7 @@ import numpy as np
 from dask.array.utils import meta_from_array
 from dask.base import tokenize
 
-from ..errors import MissingExtraError, OptionError
+from ..errors import ChunkError, MissingExtraError, OptionError
 from ..hardware import asarray, asnumpy
 from . import budget, layers
 
@@ -21,16 +22,27 @@ class Reader:
     ----------
     store : array_like
         Has shape, dtype and slices: a Zarr array, an HDF5 data set, a memory map.
+
+    Raises
+    ------
+    ChunkError
+        When it is read: the store cannot give what was asked for.
     """
 
     def __init__(self, store: Any) -> None:
         self.store = store
         self.shape = tuple(map(int, store.shape))
+        self.ndim = len(self.shape)
         self.dtype = np.dtype(store.dtype)
         self.token = tokenize(_identity(store))
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
-        return np.asarray(self.store[key])
+        try:
+            return np.asarray(self.store[key])
+        except (MemoryError, IndexError):  # a slice that cannot be is the caller's mistake
+            raise
+        except Exception as error:
+            raise ChunkError(_unreadable(self.store, self.shape, key, error)) from error
 
     def __call__(self, place: Any) -> np.ndarray[Any, Any]:
         return self[tuple(slice(start, start + length) for _, start, length in place)]
@@ -42,6 +54,44 @@ class Reader:
         if isinstance(self.store, np.memmap) and self.store.filename is not None:
             return _mapped, _map_of(self.store)
         return Reader, (self.store,)
+
+
+def _unreadable(store: Any, shape: tuple[int, ...], key: Any, error: Exception) -> str:
+    """Return the text for a part of a store that cannot be read; the chunk at fault is looked for."""
+    bounds = _bounds(shape, key)
+    chunks = getattr(store, "shards", None) or getattr(store, "chunks", None)
+    where, help_ = "", "try again, or look at the store with its own library"
+    if chunks and bounds is not None:
+        numbers = [range(start // n, -(-stop // n)) for (start, stop), n in zip(bounds, chunks, strict=True)]
+        for number in product(*numbers):
+            inside = [(i * n, min(i * n + n, size)) for i, n, size in zip(number, chunks, shape, strict=True)]
+            try:
+                store[tuple(slice(*edges) for edges in inside)]
+            except Exception as found:  # noqa: BLE001  # whatever it is, it is told
+                error, bounds = found, inside
+                name = getattr(getattr(store, "metadata", None), "encode_chunk_key", None)  # Zarr's
+                where = f"the chunk {number}" + (f" (file {name(number)})" if name else "") + ", "
+                help_ = "bring back this chunk from a copy, or make the array anew"
+                break
+    elements = key if bounds is None else f"[{', '.join(f'{a}:{b}' for a, b in bounds)}]"
+    return f"{_name_of(store)}: cannot read {where}elements {elements} ({type(error).__name__}: {error}); {help_}"
+
+
+def _bounds(shape: tuple[int, ...], key: Any) -> list[tuple[int, int]] | None:
+    """Return where slices begin and end along each axis, None for other keys."""
+    key = key if isinstance(key, tuple) else (key,)
+    if len(key) != len(shape) or not all(isinstance(part, slice) and part.step in (None, 1) for part in key):
+        return None
+    return [part.indices(n)[:2] for part, n in zip(key, shape, strict=True)]
+
+
+def _name_of(store: Any) -> str:
+    """Return where a store is, as far as it tells."""
+    path = getattr(store, "store_path", None)  # Zarr's
+    if path is not None:
+        return str(path)
+    file = getattr(getattr(store, "file", None), "filename", None)  # HDF5's
+    return f"{file}:{store.name}" if file else str(getattr(store, "filename", None) or type(store).__name__)
 
 
 def _identity(store: Any) -> Any:
@@ -79,9 +129,9 @@ def from_array(x: Any, chunks: Any = "auto", *, reread: bool = True) -> da.Array
         An array of NumPy's or CuPy's, a memory map, a Zarr array, an HDF5 data set: whatever has a shape, a dtype
         and slices.
     chunks : "auto" or chunks as Dask takes them
-        "auto": an eighth of the memory that a task may use (its share of a worker's limit, of this machine's memory
-        or of the GPU's), at most Dask's ``array.chunk-size``; whole chunks of the store; a power of two of 256 rows
-        if there is room, for which sums have the bits of the whole array's.
+        "auto": what a task can hold together with two results, out of its share of a worker's limit, of this machine's
+        memory or of the GPU's (`budget`); at most Dask's ``array.chunk-size``; whole chunks of the store; a power of
+        two of 256 rows if there is room, for which sums have the bits of the whole array's.
     reread : bool
         Whether fused functions read a store anew in each pass over the data (a mean, then what it is subtracted
         from), so that no more than the chunks at work are in memory. False: Dask keeps a chunk from its first to its
@@ -101,13 +151,15 @@ def from_array(x: Any, chunks: Any = "auto", *, reread: bool = True) -> da.Array
     if isinstance(chunks, str) and chunks == "auto":
         chunks = budget.automatic(tuple(map(int, x.shape)), np.dtype(x.dtype), getattr(x, "chunks", None), _like(x))
     in_memory = isinstance(x, np.ndarray) and not isinstance(x, np.memmap)
-    if in_memory or not reread or hasattr(x, "__cuda_array_interface__"):
+    if in_memory or hasattr(x, "__cuda_array_interface__"):
         return da.from_array(x, chunks=chunks)
     reader = Reader(x)
+    if not reread:
+        return da.from_array(reader, chunks=chunks, meta=np.empty(0, reader.dtype))
     cut = da.core.normalize_chunks(chunks, reader.shape, dtype=reader.dtype)
     name = f"read-{tokenize(reader, cut)}"
     if not cut:
-        return da.from_array(x[()], chunks=())
+        return da.from_array(reader[()], chunks=())
     graph = layers.blockwise_layer(name, reader, [], cut, located=True)
     return layers.array(graph, name, cut, reader.dtype, np.empty(0, reader.dtype))
 
@@ -147,7 +199,13 @@ def from_zarr(store: Any, component: str | None = None, chunks: Any = "auto", *,
 
 
 def to_zarr(
-    x: da.Array, store: Any, component: str | None = None, *, overwrite: bool = False, compute: bool = True
+    x: da.Array,
+    store: Any,
+    component: str | None = None,
+    *,
+    overwrite: bool = False,
+    checksum: bool = False,
+    compute: bool = True,
 ) -> Any:
     """Write a Dask array to Zarr, one chunk of the store for each chunk; chunks on a GPU come to the host first.
 
@@ -160,6 +218,9 @@ def to_zarr(
         Where to put the array in a group.
     overwrite : bool
         Whether an array that is there may be replaced.
+    checksum : bool
+        Whether each chunk ends with a CRC-32C, by which every reader of Zarr 3 finds damage that would otherwise give
+        other numbers: 4 bytes for each chunk.
     compute : bool
         False returns a `dask.delayed.Delayed` that writes when it is computed.
     """
@@ -167,7 +228,11 @@ def to_zarr(
     x = to_host(x)
     regular = tuple(max(along, default=1) or 1 for along in x.chunks)
     x = x.rechunk(regular)
-    target = zarr.create_array(store, name=component, shape=x.shape, dtype=x.dtype, chunks=regular, overwrite=overwrite)
+    codecs = [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]  # the first is Zarr's default
+    target = zarr.create_array(
+        store, name=component, shape=x.shape, dtype=x.dtype, chunks=regular, overwrite=overwrite,
+        **({"compressors": codecs, "zarr_format": 3} if checksum else {}),
+    )  # fmt: skip
     return da.store(x, target, lock=False, compute=compute)
 
 

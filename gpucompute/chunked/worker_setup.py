@@ -14,13 +14,13 @@ from distributed import WorkerPlugin
 from distributed.core import Status
 from tornado.ioloop import PeriodicCallback
 
-from .. import __version__, config, memory
+from .. import __version__, config, detect, memory
 from ..errors import GpucomputeError
 from ..launch import cubins, drivers
-from ..launch.cache import _surroundings
+from ..launch.cache import surroundings
 from ..launch.cpu import get_threads, set_threads
 from ..limits import cores_available
-from . import shipping
+from . import device_chunks, shipping
 
 TOPIC = "gpucompute-kernels"
 INTERVAL = 500  # ms between two looks at the folders of kernels: a stat() of each
@@ -56,8 +56,8 @@ def families(architectures: Iterable[str]) -> dict[str, str]:
     architectures : iterable of str
         Of GPUs, such as ``"sm_90"``.
     """
-    cuda = shipping.short(cubins._versions())
-    return {"kernels": shipping.short(_surroundings()), **{f"cubins/{name}": cuda for name in architectures}}
+    cuda = shipping.short(cubins.versions())
+    return {"kernels": shipping.short(surroundings()), **{f"cubins/{name}": cuda for name in architectures}}
 
 
 def _architectures(worker: Any) -> list[str]:
@@ -78,6 +78,9 @@ class Setup(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
 
     def setup(self, worker: Any) -> None:
         """Called by Dask in each worker, also in those that start later."""
+        if detect.search().gpus:  # else the import of dask.array, and of CuPy with it, would hold up the event loop
+            device_chunks.watch()
+            device_chunks.register_states()
         share = worker.state.nthreads if self.threads is None else self.threads
         chosen = os.environ.get("GPUCOMPUTE_NUM_THREADS", "").strip()
         if chosen:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from . import plan
+from .codegen import generate
 from .layout import Layout
 from .program import Program
+
+if TYPE_CHECKING:
+    from .run import Fused
+    from .trace import Trace
 
 
 class Stage(NamedTuple):
@@ -50,7 +58,7 @@ class Explanation:
         from ..launch import bandwidth
 
         measure = getattr(program, "bandwidth", bandwidth.measure)  # of a GPU's program, the GPU's
-        return cls(function, [_describe_step(step) for step in program.steps], float(measure()))
+        return cls(function, [_describe(step.stage, step.kernel.source) for step in program.steps], float(measure()))
 
     @property
     def nbytes(self) -> int:
@@ -65,11 +73,11 @@ class Explanation:
     def __str__(self) -> str:
         kernels = f"{len(self.stages)} kernel" + ("s" if len(self.stages) != 1 else "")
         rate = f"{self.bandwidth / 1e9:.1f} GB/s"
-        lines = [f"{self.function}: {kernels}, {_size(self.nbytes)} moved, at least {_time(self.limit)} at {rate}"]
+        lines = [f"{self.function}: {kernels}, {size(self.nbytes)} moved, at least {_time(self.limit)} at {rate}"]
         for number, stage in enumerate(self.stages, 1):
             lines.append(f"{number}. {stage.name}")
             lines.append(f"   because {stage.reason}")
-            lines.append(f"   reads {_size(stage.bytes_read)}, writes {_size(stage.bytes_written)}")
+            lines.append(f"   reads {size(stage.bytes_read)}, writes {size(stage.bytes_written)}")
         for number, stage in enumerate(self.stages, 1):
             lines += ["", f"# kernel {number}: {stage.name}", stage.source.rstrip()]
         return "\n".join(lines)
@@ -78,27 +86,39 @@ class Explanation:
         return str(self).split("\n\n")[0]
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{number}</td><td>{html.escape(stage.name)}<br><small>{html.escape(stage.reason)}</small></td>"
-            f"<td style='text-align:right'>{_size(stage.bytes_read)}</td>"
-            f"<td style='text-align:right'>{_size(stage.bytes_written)}</td>"
-            f"<td><details><summary>source</summary><pre>{html.escape(stage.source)}</pre></details></td></tr>"
-            for number, stage in enumerate(self.stages, 1)
-        )
-        head = html.escape(str(self).split("\n", 1)[0])
-        return (
-            f"<p><b>{head}</b></p><table><thead><tr><th></th><th>kernel</th><th>reads</th><th>writes</th><th></th></tr>"
-            f"</thead><tbody>{rows}</tbody></table>"
-        )
+        rows = [
+            (
+                f"{html.escape(stage.name)}<br><small>{html.escape(stage.reason)}</small>",
+                size(stage.bytes_read),
+                size(stage.bytes_written),
+                stage.source,
+            )
+            for stage in self.stages
+        ]
+        return table(str(self).split("\n", 1)[0], ("kernel", "reads", "writes"), rows)
 
 
-def _describe_step(step: Any) -> Stage:
-    joined: int = getattr(step, "joined", 0)
-    if joined:  # the second kernel of a reduction on a GPU
-        written = sum(prod(r.buffer.layout.shape) * r.buffer.dtype.itemsize for r in step.stage.reductions)
-        why = "rows were shared between blocks of the kernel before"
-        return Stage("joins partial results", why, joined, written, step.kernel.source)
-    return _describe(step.stage, step.kernel.source)
+def table(head: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return HTML of numbered rows: a description, numbers, and a source to be opened, "" for none."""
+    body = ""
+    for number, (what, *numbers, source) in enumerate(rows, 1):
+        cells = "".join(f"<td style='text-align:right'>{text}</td>" for text in numbers)
+        shown = f"<details><summary>source</summary><pre>{html.escape(source)}</pre></details>" if source else ""
+        body += f"<tr><td>{number}</td><td>{what}</td>{cells}<td>{shown}</td></tr>"
+    heads = "".join(f"<th>{column}</th>" for column in columns)
+    return (
+        f"<p><b>{html.escape(head)}</b></p><table><thead><tr><th></th>{heads}<th></th></tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def described(fused: Fused, traced: Trace, arrays: Sequence[Any]) -> list[Stage]:
+    """Return the stages of a trace for arrays like these; kernels for CPUs are not compiled for it."""
+    if any(type(array) is not np.ndarray for array in arrays):
+        return [_describe(step.stage, step.kernel.source) for step in fused._program(traced, list(arrays)).steps]
+    layouts = [Layout(0, array.shape, array.strides) for array in (*arrays, *traced.captured)]
+    stages = plan.plan(traced.outputs, layouts, finish=True).stages
+    return [_describe(stage, generate(stage).source) for stage in stages if 0 not in stage.shape]
 
 
 def _describe(stage: plan.Stage, source: str) -> Stage:
@@ -137,7 +157,8 @@ def _name(stage: plan.Stage) -> str:
     return text if stage.kind == "reduce" else f"row by row: {text}"
 
 
-def _size(nbytes: float) -> str:
+def size(nbytes: float) -> str:
+    """Return a number of bytes as text."""
     for unit in ("B", "kB", "MB"):
         if nbytes < 1000:
             return f"{nbytes:.3g} {unit}"

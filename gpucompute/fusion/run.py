@@ -23,6 +23,7 @@ from .proxy import contains_traced
 from .trace import Trace, trace
 
 if TYPE_CHECKING:
+    from ..chunked.explain import ChunkedExplanation
     from .explain import Explanation
 
 PROGRAMS = 512  # programs kept for one function; the least recently used goes first
@@ -80,8 +81,8 @@ class Fused:
 
         return "gpucompute.fuse", token_of(self.function), self.precision, sorted(self.static)
 
-    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
-        """Return what a call with these arguments runs: stages, why, bytes, source.
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation | ChunkedExplanation:
+        """Return what a call with these arguments runs: stages, why, bytes, source; with Dask arrays their tasks too.
 
         Nothing is computed. Kernels that are new are compiled, as by a call.
         """
@@ -90,6 +91,10 @@ class Fused:
         arrays: list[np.ndarray[Any, Any]] = []
         key = self._bind(args, kwargs, arrays, [])
         if key is None:
+            if not contains_traced([*args, *kwargs.values()]):
+                from ..chunked.explain import explain
+
+                return explain(self, args, kwargs)
             raise FusionError(f"explain got an array that is being traced; call {self!r}.explain with real arrays")
         _, program = self._programs.get(key) or self._build(key, args, kwargs, arrays)
         return Explanation.of(self.__name__, program)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DeviceError, ShapeError
 from ..launch import arrays, cuda
+from . import device_float
 from .coefficients import vertical_first
 from .device import Gpu, Source, run, target
 from .execution import Store, resized_axis
@@ -35,10 +36,11 @@ class Given(NamedTuple):
     form: str
     flat: tuple[bool, ...]
     shapes: list[Shape]  # of the sources; of an (0, H, W, C) array, one all the same
+    dtypes: list[np.dtype[Any]]  # likewise
 
 
-def as_sources(images: Any) -> Given:
-    """Check images on a GPU as `inputs.as_images` does: uint8, copied only if they are not in C order."""
+def as_sources(images: Any, dtypes: tuple[str, ...] = ("uint8",)) -> Given:
+    """Check images on a GPU as `inputs.as_images` does; they are copied only if they are not in C order."""
     if isinstance(images, list | tuple):
         for i, image in enumerate(images):
             if not arrays.on_gpu(image):
@@ -49,19 +51,21 @@ def as_sources(images: Any) -> Given:
         names = [f"images[{i}]" for i in range(len(images))]
         device = arrays.device_of(dict(zip(names, images, strict=True)))
         held, views = zip(*map(_contiguous, images), strict=True)
-        shapes = [check_image(v.dtype, v.shape, name, ("uint8",)) for v, name in zip(views, names, strict=True)]
+        shapes = [check_image(v.dtype, v.shape, name, dtypes) for v, name in zip(views, names, strict=True)]
         sources = [Source(v.address, shape) for v, shape in zip(views, shapes, strict=True)]
-        return Given(device, list(held), sources, "list", tuple(len(v.shape) == 2 for v in views), shapes)
+        flat = tuple(len(v.shape) == 2 for v in views)
+        return Given(device, list(held), sources, "list", flat, shapes, [v.dtype for v in views])
     device = arrays.device_of({"images": images})
     array, view = _contiguous(images)
     if len(view.shape) == 4:
-        shape = check_image(view.dtype, view.shape[1:], "images", ("uint8",))
-        step = shape[0] * shape[1] * shape[2]
+        shape = check_image(view.dtype, view.shape[1:], "images", dtypes)
+        step = prod(shape) * view.dtype.itemsize
         sources = [Source(view.address + i * step, shape) for i in range(view.shape[0])]
-        return Given(device, [array], sources, "NHWC", (False,) * len(sources), [shape] * max(len(sources), 1))
-    shape = check_image(view.dtype, view.shape, "images", ("uint8",))
-    flat = len(view.shape) == 2
-    return Given(device, [array], [Source(view.address, shape)], "HW" if flat else "HWC", (flat,), [shape])
+        shapes = [shape] * max(len(sources), 1)
+        return Given(device, [array], sources, "NHWC", (False,) * len(sources), shapes, [view.dtype] * len(shapes))
+    shape = check_image(view.dtype, view.shape, "images", dtypes)
+    form = "HW" if len(view.shape) == 2 else "HWC"
+    return Given(device, [array], [Source(view.address, shape)], form, (form == "HW",), [shape], [view.dtype])
 
 
 def _contiguous(image: Any) -> tuple[Any, arrays.View]:
@@ -76,24 +80,32 @@ def resize(
     images: Any, size: int | Sequence[int], interpolation: str, antialias: bool, box: Sequence[float] | None
 ) -> Any:
     """Return what `gpucompute.image.resize` does, for images on a GPU."""
-    given = as_sources(images)
-    plans = []
-    for i, shape in enumerate(given.shapes):
-        edges = check_box(box, *shape[:2], "images" if given.form != "list" else f"images[{i}]")
-        plans.append(resize_plan(shape, target_size(size, *shape[:2]), edges, interpolation, antialias))
+    given = as_sources(images, ("uint8", "float32"))
+    sizes = [target_size(size, *shape[:2]) for shape in given.shapes]
+    boxes = [
+        check_box(box, *shape[:2], "images" if given.form != "list" else f"images[{i}]")
+        for i, shape in enumerate(given.shapes)
+    ]
+    shapes = [(*side, shape[2]) for side, shape in zip(sizes, given.shapes, strict=True)]
     if given.form == "NHWC":
-        shape, count = plans[0].shape, len(given.sources)  # of an (0, H, W, C) array there is a plan all the same
-        out = cuda.empty((count, *shape), np.uint8, given.device)
-        if count:
-            targets = [target(i * prod(shape), shape, False) for i in range(count)]
-            run(Gpu(given.device), None, given.sources, plans, out, targets)
-        return out
-    shapes = [plan.shape[:2] if flat else plan.shape for plan, flat in zip(plans, given.flat, strict=True)]
-    results = [cuda.empty(shape, np.uint8, given.device) for shape in shapes]
-    addresses = [arrays.view(result).address for result in results]
-    targets = [target(address, plan.shape, False) for address, plan in zip(addresses, plans, strict=True)]
-    run(Gpu(given.device), None, given.sources, plans, None, targets)
-    return results if given.form == "list" else results[0]
+        out = cuda.empty((len(given.sources), *shapes[0]), given.dtypes[0], given.device)
+        start, step = arrays.view(out).address if given.sources else 0, prod(shapes[0]) * given.dtypes[0].itemsize
+        results, addresses = out, [start + i * step for i in range(len(given.sources))]
+    else:
+        formed = [shape[:2] if flat else shape for shape, flat in zip(shapes, given.flat, strict=True)]
+        results = [cuda.empty(*one, given.device) for one in zip(formed, given.dtypes, strict=True)]
+        addresses = [arrays.view(result).address for result in results]
+    for dtype in dict.fromkeys(given.dtypes):
+        chosen = [i for i in range(len(given.sources)) if given.dtypes[i] == dtype]
+        sources, targets = [given.sources[i] for i in chosen], [addresses[i] for i in chosen]
+        make: Any = resize_plan if dtype == np.uint8 else device_float.plan
+        planned = [make(given.shapes[i], sizes[i], boxes[i], interpolation, antialias) for i in chosen]
+        if dtype == np.uint8:
+            places = [target(address, plan.shape, False) for address, plan in zip(targets, planned, strict=True)]
+            run(Gpu(given.device), None, sources, planned, None, places)
+        else:
+            device_float.run(Gpu(given.device), None, sources, planned, None, targets)
+    return results[0] if given.form in ("HW", "HWC") else results
 
 
 def resize_plan(shape: Shape, size: tuple[int, int], box: Box, interpolation: str, antialias: bool) -> Plan:

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
+from .chunked import takes_chunks
 from .inputs import as_images, outputs
 from .steps import Normalize, ToFloat
 
 CHUNK = 1 << 15  # pixels: about 20 µs
 
 
+@takes_chunks
 def rgb_to_grayscale(images: Any) -> Any:
     """Make RGB images grey, with the bytes of Pillow's ``convert("L")``.
 
@@ -55,6 +57,7 @@ def rgb_to_grayscale(images: Any) -> Any:
     return formed
 
 
+@takes_chunks
 def to_float(images: Any) -> Any:
     """Convert bytes to float32 from 0 to 1: ``x / 255``. float32 comes back as a copy.
 
@@ -73,6 +76,7 @@ def to_float(images: Any) -> Any:
     return _scaled(images, ToFloat())
 
 
+@takes_chunks
 def normalize(images: Any, mean: float | Sequence[float], std: float | Sequence[float]) -> Any:
     """Subtract `mean` and divide by `std`, as float32; bytes are divided by 255 first.
 

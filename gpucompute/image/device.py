@@ -6,7 +6,6 @@ A `Round` is what one pair of launches does: a job for each image and up to four
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -226,23 +225,9 @@ class Gpu:
         return drivers.with_memory(lambda: driver.upload(array.view(np.uint8), self.device, native))
 
     def launch(self, name: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]) -> None:
-        from ..launch import arrays
+        from ..launch import arrays, cuda
 
         words = [0 if arg is None else arrays.view(arg).address for arg in args]
         operands = [arg for arg in args if arg is not None]
-        _function(name, "P" * len(args)).launch(grid, block, words, device=self.device, operands=operands)
-
-
-@functools.cache
-def _function(name: str, letters: str) -> Any:
-    from ..launch import cuda
-
-    return cuda.Function(_module(), name, letters)
-
-
-@functools.cache
-def _module() -> Any:
-    from ..launch import cubins, cuda
-
-    (path,) = (file for file in cubins.own_files() if file.stem == "resample")
-    return cuda.Module(lambda arch: cubins.from_cuda(path, arch).code)
+        kernel = cuda.own_kernel("resample", name, "P" * len(args))
+        kernel.launch(grid, block, words, device=self.device, operands=operands)

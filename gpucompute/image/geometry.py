@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .chunked import takes_chunks
 from .inputs import Image, as_images, outputs
 from .steps import PADDING, CenterCrop, Crop, HorizontalFlip, Index, Pad, Step, VerticalFlip, View, per_channel
 
 
+@takes_chunks
 def crop(images: Any, top: int, left: int, height: int, width: int) -> Any:
     """Cut out `height` rows from `top` and `width` columns from `left`; what lies outside the images is 0.
 
@@ -38,6 +40,7 @@ def crop(images: Any, top: int, left: int, height: int, width: int) -> Any:
     return _apply(Crop(top, left, height, width), images)
 
 
+@takes_chunks
 def center_crop(images: Any, size: int | Sequence[int]) -> Any:
     """Cut out the middle of `size`, an int or (height, width), as torchvision's ``center_crop``.
 
@@ -53,6 +56,7 @@ def center_crop(images: Any, size: int | Sequence[int]) -> Any:
     return _apply(CenterCrop(size), images)
 
 
+@takes_chunks
 def pad(
     images: Any, padding: int | Sequence[int], fill: float | Sequence[float] = 0, padding_mode: str = "constant"
 ) -> Any:
@@ -79,6 +83,7 @@ def pad(
     return _apply(Pad(padding, fill, padding_mode), images)
 
 
+@takes_chunks
 def horizontal_flip(images: Any) -> Any:
     """Mirror left and right.
 
@@ -92,6 +97,7 @@ def horizontal_flip(images: Any) -> Any:
     return _apply(HorizontalFlip(), images)
 
 
+@takes_chunks
 def vertical_flip(images: Any) -> Any:
     """Mirror up and down.
 

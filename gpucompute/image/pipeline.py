@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..errors import DTypeError, OptionError, ShapeError
+from .chunked import is_chunked, over_chunks
 from .coefficients import ONE, FixedWindows, fixed_windows, vertical_first
 from .inputs import Image, as_images, on_gpu
 from .resampling import target_size
@@ -108,6 +109,9 @@ class Compose:
     def __reduce__(self) -> tuple[Any, ...]:
         return Compose, (self.steps, self.dtype.name, self.layout)
 
+    def __dask_tokenize__(self) -> Any:
+        return "gpucompute.Compose", *self.__reduce__()[1]
+
     def __call__(self, images: Any, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the batch that the chain makes of `images`.
 
@@ -115,7 +119,8 @@ class Compose:
         ----------
         images : list of (H, W[, C]) uint8 arrays, or an (N, H, W, C) uint8 array
             A single (H, W[, C]) array counts as a batch of one. Images without a channel axis have one channel.
-            NumPy's arrays, or arrays on a GPU, where the result then is; its bits are the same.
+            NumPy's arrays, or arrays on a GPU, where the result then is; its bits are the same. Of an (N, H, W, C)
+            Dask array the result is a lazy one, cut as that is along N, with a task for each chunk.
         out : array, optional
             The result, in C order and of fitting shape and dtype, to be overwritten.
 
@@ -127,10 +132,17 @@ class Compose:
         ------
         ShapeError, DTypeError
             If an image is not fit, or its result would differ in shape from that of the first; the index is named.
+        OptionError
+            If `out` is given with a Dask array.
         """
         from .. import memory
         from ..launch import cpu
 
+        if is_chunked(images):
+            if out is not None:
+                raise OptionError("Compose got out= with a Dask array, which cannot be written to; use its result")
+            lazy: NDArray[Any] = over_chunks(self, images)
+            return lazy
         if on_gpu(images):
             from . import batches
 

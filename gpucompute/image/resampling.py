@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
+from .chunked import takes_chunks
 from .coefficients import check_interpolation, nearest_index, vertical_first, windows
 from .inputs import Image, as_images, on_gpu, outputs, pair
 
@@ -38,6 +39,7 @@ def check_box(box: Sequence[float] | None, height: int, width: int, name: str) -
     return edges[0], edges[1], edges[2], edges[3]
 
 
+@takes_chunks
 def resize(
     images: Any,
     size: int | Sequence[int],
@@ -69,8 +71,8 @@ def resize(
         An array for an array, a list for a list. uint8 is equal to Pillow's to the byte, each channel on its own
         (Pillow multiplies RGBA by its alpha first; give it "CMYK" to see these bytes). float32 is equal to
         Pillow's mode "F" for each channel: sums in float64 in the order of the pixels, stored as float32 between
-        the horizontal and the vertical pass. Images on a GPU must be uint8; the results are there, with the same
-        bytes, and a list or batch of any size takes two launches.
+        the horizontal and the vertical pass. Results of images on a GPU are there, with the same bytes; a list or
+        batch of any size takes two launches.
 
     Raises
     ------
@@ -103,8 +105,8 @@ def resize(
     items = given.items
     sizes = [target_size(size, height, width) for height, width, _ in given.shapes]
     boxes = [
-        check_box(box, item.shape[0], item.shape[1], "images" if given.form != "list" else f"images[{i}]")
-        for i, item in enumerate(items)
+        check_box(box, height, width, "images" if given.form != "list" else f"images[{i}]")
+        for i, (height, width, _) in enumerate(given.shapes)
     ]
     results, formed = outputs(given, [(*side, shape[2]) for side, shape in zip(sizes, given.shapes, strict=True)])
 

@@ -1,6 +1,7 @@
 """Arrays on devices, whoever made them: is it one, where is it, what is its address.
 
-CuPy's arrays are asked directly, in 0.3 µs; others through ``__cuda_array_interface__``, which takes 1 µs and more.
+CuPy's and PyCUDA's arrays are asked directly, in 0.3 µs; others through ``__cuda_array_interface__``, which takes 1 µs
+and more.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +37,36 @@ class View(NamedTuple):
     writable: bool
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_c_order(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> bool:
+    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if length != 1 and stride != step:
+            return False
+        step *= length
+    return True
+
+
+class Asked(NamedTuple):
+    """How arrays of a type are asked for what a launch needs."""
+
+    address: Callable[[Any], int]
+    contiguous: Callable[[Any], bool]
+
+
+# PyCUDA computes `flags` and `ptr` anew at each access, in 2 µs.
+_CUPY = Asked(operator.attrgetter("data.ptr"), operator.attrgetter("flags.c_contiguous"))
+_PYCUDA = Asked(lambda x: int(x.gpudata or 0), lambda x: _is_c_order(x.shape, x.strides, x.dtype.itemsize))
+
+
+@functools.lru_cache(maxsize=256)
+def asked(kind: Any) -> Asked | None:
+    """Return how arrays of a type are asked; None for those of other libraries."""
+    if _is_cupy(kind):
+        return _CUPY
+    names = {(base.__module__, base.__name__) for base in kind.__mro__}
+    return _PYCUDA if ("pycuda.gpuarray", "GPUArray") in names else None
+
+
 @functools.lru_cache(maxsize=256)
 def _offers(kind: Any) -> bool:
     return hasattr(kind, "__cuda_array_interface__")
@@ -47,13 +79,14 @@ def on_gpu(x: Any) -> bool:
         # numba and others set it on the instance; plain numbers are the common case and quick to tell
         return not isinstance(x, np.ndarray | np.generic | int | float) and hasattr(x, "__cuda_array_interface__")
     # PyTorch has the attribute for all tensors, and raises AttributeError for those of the CPU.
-    return _is_cupy(x.__class__) or hasattr(x, "__cuda_array_interface__")
+    return asked(x.__class__) is not None or hasattr(x, "__cuda_array_interface__")
 
 
 def view(x: Any) -> View:
     """Return address, shape, dtype and layout of an array on a GPU."""
-    if _is_cupy(x.__class__):
-        return View(x.data.ptr, x.shape, x.dtype, x.flags.c_contiguous, True)
+    ask = asked(x.__class__)
+    if ask is not None:
+        return View(ask.address(x), x.shape, x.dtype, ask.contiguous(x), True)
     interface = x.__cuda_array_interface__
     address, read_only = interface["data"]
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
@@ -62,22 +95,14 @@ def view(x: Any) -> View:
     return View(address or 0, shape, dtype, plain, not read_only)
 
 
-@functools.lru_cache(maxsize=1024)
-def _is_c_order(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> bool:
-    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if length != 1 and stride != step:
-            return False
-        step *= length
-    return True
-
-
 def address_if(x: Any, dtype: np.dtype[Any], typestr: str, constant: bool) -> int:
     """Return the address of an array on a GPU of `dtype`, in C order, that may be written if it must be; else 0.
 
     The quick check before a launch, in which `typestr` is ``dtype.str``; `view` tells what did not fit.
     """
-    if _is_cupy(x.__class__):
-        return int(x.data.ptr) if x.dtype == dtype and x.flags.c_contiguous else 0
+    ask = asked(x.__class__)
+    if ask is not None:
+        return ask.address(x) if x.dtype == dtype and ask.contiguous(x) else 0
     interface = getattr(x, "__cuda_array_interface__", None)
     if interface is None or interface["typestr"] != typestr:
         return 0
@@ -90,7 +115,7 @@ def address_if(x: Any, dtype: np.dtype[Any], typestr: str, constant: bool) -> in
 
 def index_of(x: Any) -> int:
     """Return the CUDA index of the device whose memory an array lies in."""
-    if drivers.preferred().devices == 1:
+    if drivers.count() == 1:
         return 0
     if _is_cupy(x.__class__):
         return int(x.device.id)
@@ -108,7 +133,7 @@ def device_of(operands: Mapping[str, Any]) -> int:
     DeviceError
         They are on different devices; the message says which is where.
     """
-    if drivers.preferred().devices == 1:
+    if drivers.count() == 1:
         return 0
     places = {name: index_of(x) for name, x in operands.items()}
     if len(set(places.values())) > 1:

@@ -3,28 +3,35 @@
 The key of a kernel is a hash of its source and of everything else that can change its code: the processor and its
 features, the versions of numba and llvmlite, and the text of the functions that kernels call. On disk a kernel is
 one file (`disk`) with machine code that needs no linker (`flat`), or else its object code, which LLVM loads.
+
+Processes of a machine that need a new kernel at the same moment compile it once: the first leaves a claim beside the
+place of the file, and the others wait until it has gone, up to `PATIENCE`. Whatever goes wrong there costs only speed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import importlib.metadata
 import os
-import threading
-from collections.abc import Callable
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import config
-from . import disk, flat
+from . import disk, flat, forks
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from .compiler import Unit
 
 _MAGIC = b"gpucompute kernel 2\n"
+PATIENCE = 20.0  # seconds that a claim holds for others; a kernel compiles in one, or in a few on a busy machine
 _TELLING = {"vendor_id", "cpu family", "model", "flags"}  # lines of /proc/cpuinfo on x86-64
 _FLAT, _OBJECT = b"flat\n", b"object\n"
 _PROTOTYPE = ctypes.CFUNCTYPE(
@@ -55,17 +62,8 @@ class _Entry(NamedTuple):
 
 
 _entries: dict[str, _Entry] = {}
-_lock = threading.RLock()
+_lock = forks.renewed_lock(globals())
 _counts = {"compiled": 0, "loaded": 0, "hits": 0}
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def cache_info() -> CacheInfo:
@@ -110,14 +108,69 @@ def _find(kernel: Unit, fast: bool) -> _Entry:
         if entry is not None:
             _counts["hits"] += 1
             return entry
-        entry = _load(key) if on_disk else None
-        if entry is not None:
-            _counts["loaded"] += 1
-        else:
-            entry = _compile(kernel, fast, key, on_disk)
-            _counts["compiled"] += 1
+        how, entry = "loaded", _load(key) if on_disk else None
+        if entry is None:
+            with _turn(folder() / f"{key}.claim") if on_disk else contextlib.nullcontext():
+                entry = _load(key) if on_disk else None  # another process may have made it meanwhile
+                if entry is None:
+                    how, entry = "compiled", _compile(kernel, fast, key, on_disk)
+        _counts[how] += 1
         _entries[key] = entry
         return entry
+
+
+@contextlib.contextmanager
+def _turn(claim: Path) -> Iterator[None]:
+    """Be the only process of those that share the cache to compile a kernel, or wait for the one that does."""
+    mine = f"{socket.gethostname()} {os.getpid()}"
+    end = time.monotonic() + PATIENCE
+    made = False
+    with contextlib.suppress(OSError):  # the folder cannot be written to
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        made = _made(claim, mine)
+        while not made and _holds(claim) and time.monotonic() < end:
+            time.sleep(0.01)
+    # Who has waited compiles without a claim if there is no file even now: some kernels cannot be kept on disk.
+    try:
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                claim.unlink()
+
+
+def _made(claim: Path, mine: str) -> bool:
+    """Return whether a claim could be made: there was none, or one that no longer holds."""
+    for _ in range(2):
+        try:
+            with claim.open("x") as file:
+                file.write(mine)
+        except FileExistsError:
+            if _holds(claim):
+                return False
+            claim.unlink(missing_ok=True)
+        else:
+            return True
+    return False
+
+
+def _holds(claim: Path) -> bool:
+    """Tell whether the process that made a claim may still be compiling."""
+    try:
+        text, age = claim.read_text(), time.time() - claim.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    if age > PATIENCE:
+        return False
+    host, _, pid = text.rpartition(" ")
+    if host == socket.gethostname() and os.name == "posix":  # elsewhere os.kill(pid, 0) is no question
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return False
+        except (OSError, ValueError):  # somebody else's, but alive; not a number
+            return True
+    return True
 
 
 def _key(kernel: Unit, fast: bool) -> tuple[str, bool]:
@@ -128,27 +181,31 @@ def _key(kernel: Unit, fast: bool) -> tuple[str, bool]:
     shared = all(text is not None for _, text in users)
     if not shared:  # only this process knows the function: its identity tells it from others
         users = [(name, repr(id(user.function))) for name, user in sorted(kernel.users.items())]
+    folds = repr(sorted(kernel.folds.items()))
+    if shared:  # fingerprints tell their functions, and addresses differ between processes
+        folds = re.sub(" at 0x[0-9a-fA-F]+", "", folds)
     parts = [
-        _surroundings(),
+        surroundings(),
         str(fast),
         str(kernel.words),
         kernel.source,
-        repr(sorted(kernel.folds.items())),
+        folds,
         repr(users),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest(), shared
 
 
 @functools.cache
-def _surroundings() -> str:
-    """What can change the code of any kernel: processor, versions, and the functions that kernels call."""
+def surroundings() -> str:
+    """Return what can change the code of any kernel: processor, versions, and the functions that kernels call."""
     digest = hashlib.sha256()
     from .. import kernels as package
 
     for place in [Path(root) for root in package.__path__]:
         for path in sorted(place.rglob("*.py")):
             digest.update(path.read_bytes())
-    digest.update(Path(__file__).with_name("compiler.py").read_bytes())
+    for name in ("compiler.py", "user_fold.py", "vectors.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
     versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite")]
     settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")]
     return "\0".join([digest.hexdigest(), *versions, _processor(), *settings])

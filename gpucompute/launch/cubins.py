@@ -12,13 +12,12 @@ import importlib.metadata
 import json
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import config
-from . import disk, nvrtc
+from . import disk, forks, nvrtc
 
 _MAGIC = b"gpucompute cubin 1\n"
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
@@ -30,17 +29,8 @@ _COMPILERS = (
 )
 
 _memory: dict[str, bytes] = {}
-_lock = threading.RLock()
+_lock = forks.renewed_lock(globals())
 counts = {"compiled": 0, "loaded": 0, "hits": 0}
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Cubin(NamedTuple):
@@ -73,7 +63,7 @@ def cached(parts: Iterable[str], arch: str, make: Callable[[], bytes]) -> bytes:
     make : callable
         ``make() -> bytes``; called only when neither memory nor disk has it.
     """
-    key = hashlib.sha256("\0".join((arch, _versions(), *parts)).encode()).hexdigest()
+    key = hashlib.sha256("\0".join((arch, versions(), *parts)).encode()).hexdigest()
     with _lock:
         code = _memory.get(key)
         if code is not None:
@@ -92,8 +82,8 @@ def cached(parts: Iterable[str], arch: str, make: Callable[[], bytes]) -> bytes:
 
 
 @functools.cache
-def _versions() -> str:
-    """What compilers are installed, by their packages, so that none need be loaded to know its version."""
+def versions() -> str:
+    """Return which compilers are installed, by their packages, so that none need be loaded to know its version."""
     found = [os.environ.get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]  # a toolkit that may stand before them
     for name in _COMPILERS:
         try:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import drivers, faults, streams
+from . import cubins, drivers, faults, streams
 
 Dim = tuple[int, int, int]
 Image = bytes | Callable[[str], bytes]
@@ -164,6 +164,18 @@ class Function:
         if shared:
             text += f", {shared} bytes of dynamic shared memory"
         return text + (f", arrays {faults.describe(operands)}" if operands else "")
+
+
+@functools.cache
+def own_kernel(stem: str, name: str, parameters: str) -> Function:
+    """Return a kernel of ``kernels/cuda/<stem>.cu``; `parameters` as for `Function`."""
+    return Function(_own_module(stem), name, parameters)
+
+
+@functools.cache
+def _own_module(stem: str) -> Module:
+    path = next(path for path in cubins.own_files() if path.stem == stem)
+    return Module(lambda arch: cubins.from_cuda(path, arch).code)
 
 
 def architecture(device: int = 0) -> str:

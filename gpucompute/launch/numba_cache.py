@@ -10,7 +10,7 @@ from typing import Any
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserWideCacheLocator
 
 from .. import config
-from .cache import _surroundings
+from .cache import surroundings
 
 
 class _Locator(UserWideCacheLocator):  # type: ignore[misc]  # numba has no types
@@ -24,7 +24,7 @@ class _Locator(UserWideCacheLocator):  # type: ignore[misc]  # numba has no type
             os.makedirs(self.get_cache_path(), exist_ok=True)
 
     def get_source_stamp(self) -> Any:
-        return super().get_source_stamp(), _surroundings()  # a kernel may call functions of other files
+        return super().get_source_stamp(), surroundings()  # a kernel may call functions of other files
 
 
 class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]  # numba has no types

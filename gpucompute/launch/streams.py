@@ -28,6 +28,11 @@ def _works(cupy: Any) -> bool:
         return False
 
 
+def number_of(native: Any) -> int:
+    """Return the handle of a stream that `choose` gave; 0 for the null stream."""
+    return 0 if native is None else drivers.handle_of(native)
+
+
 def choose(stream: Any, device: int) -> tuple[drivers.Driver, Any]:
     """Return who launches on `stream` (None: the current one) of a device, and the stream as it knows it.
 

@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import memory
-from . import drivers, faults, streams
+from . import drivers, faults, forks, streams
 
 LARGEST = 64 << 10  # bytes of an array that rides along
 KEPT = 64  # such arrays
 
+_PER_THREAD = 2  # the handle of a stream that is another one in each thread
+
 _constants: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-_lock = threading.Lock()
+_counters: dict[tuple[Any, ...], Any] = {}
+_lock = forks.renewed_lock(globals())
 
 
 def pinned_empty(shape: int | Sequence[int], dtype: DTypeLike = np.float64) -> np.ndarray[Any, Any]:
@@ -73,8 +76,7 @@ def constant(array: np.ndarray[Any, Any], device: int, stream: Any = None) -> An
     """
     driver, native = streams.choose(stream, device)
     content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
-    stream_key = getattr(native, "ptr", None) if driver.name == "CuPy" else id(native)
-    key = (os.getpid(), driver, device, stream_key, array.shape, array.dtype.str, content)
+    key = (os.getpid(), driver, device, streams.number_of(native), array.shape, array.dtype.str, content)
     with _lock:
         kept = _constants.get(key)
         if kept is None:
@@ -86,16 +88,25 @@ def constant(array: np.ndarray[Any, Any], device: int, stream: Any = None) -> An
     return kept
 
 
+def counters(count: int, device: int) -> Any:
+    """Return at least `count` int32 on a device that are 0 for the next kernel on the current stream.
+
+    They are zeroed once: kernels leave them as they were. Each stream has its own, for kernels of one stream run one
+    after the other; so has each thread on the stream that CUDA calls per-thread.
+    """
+    driver, native = streams.choose(None, device)
+    stream = streams.number_of(native)
+    key = (os.getpid(), driver, device, stream, threading.get_ident() if stream == _PER_THREAD else 0)
+    with _lock:
+        kept = _counters.get(key)
+        if kept is None or kept.size < count:
+            zeros = np.zeros(max(1024, 1 << (count - 1).bit_length()), np.int32)
+            kept = _counters[key] = drivers.with_memory(lambda: driver.upload(zeros, device, native))
+    return kept
+
+
 def clear() -> None:
-    """Forget the copies that `constant` keeps."""
+    """Forget the copies that `constant` keeps, and the counters."""
     with _lock:
         _constants.clear()
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+        _counters.clear()

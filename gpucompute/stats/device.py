@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,20 +122,6 @@ def statistics(x: Any, shape: tuple[int, int, int], kept: Shape, over: int) -> t
         operands = [held[arg] for arg in launch.args if isinstance(arg, str)]
         words = [arrays.view(held[arg]).address if isinstance(arg, str) else arg for arg in launch.args]
         letters = "".join("P" if isinstance(arg, str) else "q" for arg in launch.args)
-        _function(launch.name, letters).launch(launch.grid, launch.block, words, device=device, operands=operands)
+        kernel = cuda.own_kernel("statistics", launch.name, letters)
+        kernel.launch(launch.grid, launch.block, words, device=device, operands=operands)
     return tuple(held[name] for name in RESULTS)
-
-
-@functools.cache
-def _function(name: str, letters: str) -> Any:
-    from ..launch import cuda
-
-    return cuda.Function(_module(), name, letters)
-
-
-@functools.cache
-def _module() -> Any:
-    from ..launch import cubins, cuda
-
-    (path,) = (file for file in cubins.own_files() if file.stem == "statistics")
-    return cuda.Module(lambda arch: cubins.from_cuda(path, arch).code)

@@ -1,7 +1,8 @@
-"""How the lanes of a reduction give each other values, and how an index is checked: plain functions for numba-cuda.
+"""How lanes and blocks of a reduction give each other values, and how an index is checked: functions for numba-cuda.
 
 The compiler gives each copy its globals: T, the type of the values; MOVED, the type that shuffles move it as (they have
-no integers below 32 bits and know signed ones only); room(), an array of 32 * 33 in shared memory; cuda; ptr_int64.
+no integers below 32 bits and know signed ones only); room(), an array of 32 * 33 in shared memory; cuda; counted;
+ptr_int32, ptr_int64.
 """
 
 from __future__ import annotations
@@ -36,6 +37,23 @@ def from_first_of_warp(value, rank):
         values[thread >> 5] = value
     cuda.syncthreads()
     return values[thread & 31]
+
+
+def last_to_come(counter, number):
+    """Whether this block is the last of `number` to call it; what the others wrote before is there then.
+
+    All threads of a block call it. `counter`: the address of an int32 that is 0, and is left so by the last block.
+    CUDA C++ Programming Guide, "Memory Fence Functions".
+    """
+    cuda.syncthreads()
+    last = 0
+    if cuda.threadIdx.x == 0:
+        cuda.threadfence()
+        if counted(counter) == number - 1:
+            ptr_int32(counter)[0] = 0
+            last = 1
+        cuda.threadfence()
+    return cuda.syncthreads_or(last) != 0
 
 
 def checked(index, length, site, record):

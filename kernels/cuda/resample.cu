@@ -14,6 +14,8 @@
 // they are addresses. No shared memory. A thread makes one pixel of four rows. In the first pass along x it reads the
 // bytes under its taps as aligned words, C words for each four taps, of the four rows at once.
 //
+// `resample_float`, at the end, is for float32.
+//
 // Source: Pillow 13, src/libImaging/Resample.c.
 
 #define GC_COLUMNS 32  // of a tile, a lane each
@@ -264,4 +266,41 @@ extern "C" __global__ void __launch_bounds__(GC_COLUMNS * GC_LINES)
 resample_last4(const u4 *__restrict__ scratch, const Image *__restrict__ images, const int *__restrict__ axes,
                const u4 *__restrict__ table, u4 *__restrict__ out) {
     last<u4>(scratch, images[blockIdx.x], axes, table, out);
+}
+
+// float32: each launch weighs along one axis, in doubles added in the order of the taps, and stores floats.
+//
+//   resample_float     pixels, jobs, places, weights, scratch, out; grid (jobs, any), block any
+//
+// A job sees its image as (outer, n, inner), weighs along n and leaves (outer, count, inner) in C order.
+
+struct Job {
+    i8 source, target;         // of the first element, in bytes from their memory; with a null pointer addresses
+    i8 pitch, inner;           // elements from one of `outer` to the next, and from one of n to the next
+    i8 places, weights;        // of the tables: (count, 2), first position and taps, and (count, taps); < 0: a copy
+    int outer, count, taps;
+    int before;                // positions of n that the memory lacks
+    int of_scratch, to_scratch;
+};
+
+extern "C" __global__ void
+resample_float(const float *__restrict__ pixels, const Job *__restrict__ jobs, const int *__restrict__ places,
+               const double *__restrict__ weights, float *scratch, float *__restrict__ out) {
+    const Job job = jobs[blockIdx.x];
+    const float *from = (const float *)((i8)(job.of_scratch ? scratch : pixels) + job.source);
+    float *to = (float *)((i8)(job.to_scratch ? scratch : out) + job.target);
+    const i8 total = job.outer * job.count * job.inner, step = (i8)gridDim.y * blockDim.x;
+    for (i8 i = (i8)blockIdx.y * blockDim.x + threadIdx.x; i < total; i += step) {
+        const i8 above = i / job.inner, at = above % job.count;
+        const int first = places[job.places + 2 * at] - job.before, taps = places[job.places + 2 * at + 1];
+        const float *p = from + above / job.count * job.pitch + first * job.inner + i % job.inner;
+        float value = *p;
+        if (job.weights >= 0) {
+            const double *k = weights + job.weights + at * job.taps;
+            double sum = 0;
+            for (int j = 0; j < taps; ++j) sum += p[j * job.inner] * k[j];
+            value = (float)sum;
+        }
+        to[i] = value;
+    }
 }

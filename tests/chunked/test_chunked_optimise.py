@@ -112,15 +112,82 @@ def test_optimize_returns_the_same_kind_of_collection():
     np.testing.assert_array_equal(dask.compute(optimised, scheduler="sync")[0]["a"], (field * 2 + 1) * field)
 
 
-def test_an_xarray_climatology():
+def weather(xarray):
+    """Return ten years of months at eight places, cut along both."""
+    months = np.arange("2001-01", "2011-01", dtype="M8[M]").astype("M8[ns]")
+    latitudes = np.linspace(-70, 70, 8)
+    return xarray.DataArray(x, dims=("time", "lat"), coords={"time": months, "lat": latitudes})
+
+
+def climatology(xarray, field):
+    """xarray's "toy weather data"."""
+    months = field.groupby("time.month")
+    return months - months.mean("time")
+
+
+def standardised_anomaly(xarray, field):
+    """The same page: apply_ufunc of a function of the user's, group by group."""
+    months = field.groupby("time.month")
+    centre, spread = months.mean("time"), months.std("time")
+    return xarray.apply_ufunc(lambda x, m, s: (x - m) / s, months, centre, spread, dask="allowed")
+
+
+def seasonal_average(xarray, field):
+    """xarray's "seasonal averages from time series of monthly means"."""
+    days = field.time.dt.days_in_month.astype(np.float64).chunk(time=30)
+    share = days.groupby("time.season") / days.groupby("time.season").sum()
+    return (field * share).groupby("time.season").sum("time")
+
+
+def area_weighted(xarray, field):
+    """xarray's "compare weighted and unweighted mean temperature"."""
+    return (field * 2 + 1).where(field > -1).weighted(np.cos(np.deg2rad(field.lat))).mean("lat")
+
+
+def running_mean(xarray, field):
+    return ((field - 3) * 2).rolling(time=5, center=True).mean() - field
+
+
+def score(xarray, field):
+    anomaly = climatology(xarray, field)
+    return ((anomaly / anomaly.std("time")).where(anomaly > 0).fillna(0) ** 2).mean("lat")
+
+
+@pytest.mark.parametrize(
+    "program", [climatology, standardised_anomaly, seasonal_average, area_weighted, running_mean, score]
+)
+def test_programs_of_xarrays_documentation(program):
     xarray = pytest.importorskip("xarray")
-    months = np.arange(120) // 10
-    field = xarray.DataArray(x, dims=("time", "place"), coords={"month": ("time", months)})
-    anomaly = field.groupby("month") - field.groupby("month").mean("time")
-    score = ((anomaly / anomaly.std("time")).where(anomaly > 0).fillna(0) ** 2).mean("place")
-    plain = score.compute(scheduler="sync")
+    field = weather(xarray)
+    compare(program(xarray, field), rtol=1e-11)
+    assert kernels(program(xarray, field))
+
+
+def test_a_fused_function_through_xarray():
+    xarray = pytest.importorskip("xarray")
+    field = weather(xarray)
+    fused = gp.fuse(lambda x, m: np.where(x > 0, (x - m) / 2, 0))
+    got = xarray.apply_ufunc(fused, field, field.mean("time"), dask="allowed")
+    assert isinstance(got.data, da.Array)
+    np.testing.assert_array_equal(got, xarray.where(field > 0, (field - field.mean("time")) / 2, 0))
+    parallel = xarray.apply_ufunc(fused, field, field * 0, dask="parallelized", output_dtypes=[field.dtype])
+    np.testing.assert_array_equal(parallel, xarray.where(field > 0, field / 2, 0))
+
+
+def test_the_segmentation_of_dask_images_documentation():
+    ndfilters = pytest.importorskip("dask_image.ndfilters")
+    ndmeasure = pytest.importorskip("dask_image.ndmeasure")
+    photo = cut(np.random.default_rng(0).random((40, 48, 3)), 20, 24, 3)
+    grey = photo[..., 0] * 0.2125 + photo[..., 1] * 0.7154 + photo[..., 2] * 0.0721
+    smoothed = ndfilters.gaussian_filter(grey, sigma=[1, 1])
+    binary = (smoothed > ndfilters.threshold_local(smoothed, (9, 9))) & (grey > 0.2)
+    labels, count = ndmeasure.label(binary)
+    assert kernels(binary)
     with gp.chunked.install():
-        xarray.testing.assert_allclose(score.compute(scheduler="sync"), plain, rtol=1e-11)
+        found = dask.compute(labels, count, scheduler="sync")
+    plain = dask.compute(labels, count, scheduler="sync")
+    np.testing.assert_array_equal(found[0], plain[0])
+    assert found[1] == plain[1] > 3
 
 
 def test_smoothing_and_threshold_as_dask_image_does():

@@ -63,7 +63,7 @@ def test_graphs_of_dask_are_compiled_for_workers_too(client):
 
 def test_the_workers_limit_is_the_plans(client):
     large = da.zeros((200_000, 1000), chunks=(100_000, 1000))
-    with pytest.raises(gp.DeviceMemoryError, match=r"each of 1 threads of a worker with 512.00 MiB may use 512.00 MiB"):
+    with pytest.raises(gp.DeviceMemoryError, match=r"each of 1 threads of a worker with 512.00 MiB has 109.60 MiB"):
         gp.fuse(lambda x: x + 1)(large)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import cloudpickle
 import dask
 import dask.array as da
@@ -11,6 +13,7 @@ from chunk_checks import assert_same, cut, normal, tasks
 
 import gpucompute as gp
 from gpucompute.chunked import budget
+from gpucompute.errors import ChunkError
 
 zarr = pytest.importorskip("zarr")
 values = normal(4096, 10)
@@ -72,16 +75,44 @@ def test_automatic_chunks_fit_and_end_on_tiles():
         assert gp.chunked.from_array(np.zeros((10**5, 10))).chunks[0][0] == 1024
 
 
+@pytest.mark.parametrize(
+    ("nbytes", "room"),
+    [(4 << 30, int((4 << 30) * 0.8) - budget.PROCESS), (512 << 20, int((512 << 20) * 0.8) - budget.PROCESS)],
+)
+def test_the_process_itself_is_taken_off_its_limit(monkeypatch, nbytes, room):
+    monkeypatch.setattr(budget, "memory_available", lambda: nbytes)
+    monkeypatch.setattr(budget, "cores_available", lambda: 2)
+    assert budget.limit() == budget.Limit(room // 2, "each of 2 threads of this machine")
+    with dask.config.set(scheduler="sync"):
+        assert budget.limit().nbytes == room
+    monkeypatch.setattr(budget, "memory_available", lambda: 300 << 20)  # less than a worker that compiles
+    assert budget.limit().nbytes == (300 << 20) // budget.LEAST // 2
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_automatic_chunks_pass_the_check(monkeypatch, dtype):
+    """A task that reads one of them and makes two results as wide, or of float32, fits; one that makes nine no more."""
+    allowed = budget.Limit(100 << 20, "a worker")
+    monkeypatch.setattr(budget, "limit", lambda like=None: allowed)
+    dtype = np.dtype(dtype)
+    chunks = da.core.normalize_chunks(budget.automatic((10**9,), dtype), (10**9,), dtype=dtype)
+    made = [(chunks, np.promote_types(dtype, np.float32))]
+    budget.check("f", allowed, [(chunks, dtype)], 2 * made, [])
+    with pytest.raises(gp.DeviceMemoryError, match=r"a worker has 100.00 MiB for chunks"):
+        budget.check("f", allowed, [(chunks, dtype)], 9 * made, [])
+
+
 def test_a_plan_that_cannot_fit_says_so_before_it_runs(monkeypatch):
     monkeypatch.setattr(budget, "limit", lambda like: budget.Limit(100_000, "each of 2 threads of a worker"))
     x = da.zeros((4096, 10), chunks=(1024, 10))
     message = (
         r"fused: a task reads 320.00 kiB and makes 80 B \(axis 0 of the array of shape \(4096, 10\) becomes one "
-        r"chunk\), but each of 2 threads of a worker may use 97.66 kiB; use smaller chunks"
+        r"chunk\), 800.16 kiB with what is decoded, compressed and waits meanwhile, but each of 2 threads of a worker "
+        r"has 97.66 kiB for chunks; use smaller chunks"
     )
     with pytest.raises(gp.DeviceMemoryError, match=message):
         gp.fuse(lambda x: x[np.array([4000])])(x)
-    with pytest.raises(gp.DeviceMemoryError, match=r"reads 80.00 kiB and makes 80.00 kiB, but"):
+    with pytest.raises(gp.DeviceMemoryError, match=r"reads 80.00 kiB and makes 80.00 kiB, 360.00 kiB with"):
         gp.fuse(lambda x: x * 2)(x)
     gp.fuse(lambda x: x * 2)(x.rechunk((256, 10)))
 
@@ -91,3 +122,60 @@ def test_chunks_that_are_on_the_host_stay_there():
     assert gp.chunked.to_host(x) is x
     with pytest.raises(gp.DeviceError, match="'cuda' is not usable here"):
         gp.chunked.to_device(x)
+
+
+def damage(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("reread", [True, False])
+def test_a_chunk_that_cannot_be_read_is_named(store, reread):
+    (store / "c/3/0").write_bytes(b"")
+    x = gp.chunked.from_zarr(store, chunks=(512, 10), reread=reread)
+    text = (
+        rf"(?s)file://{store}: cannot read the chunk \(3, 0\) \(file c/3/0\), elements \[384:512, 0:10\] "
+        r"\(.+Error: .+\); bring back this chunk from a copy"
+    )
+    with pytest.raises(ChunkError, match=text) as caught:
+        gp.fuse(standardise)(x).compute(scheduler="sync")
+    assert isinstance(caught.value, OSError)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert caught.value.__cause__ is not None
+    assert (x[512:1024] + 1).sum().compute(scheduler="sync") == pytest.approx((values[512:1024] + 1).sum(), rel=1e-5)
+
+
+class Elsewhere:
+    """A store that has gone: neither its name nor its chunks are known."""
+
+    shape, dtype = (1000, 2), np.dtype(np.float32)
+
+    def __getitem__(self, key):
+        raise ConnectionError("the other end hung up")
+
+
+def test_a_store_that_has_gone_is_named():
+    x = gp.chunked.from_array(Elsewhere(), chunks=(500, 2))
+    text = (
+        r"Elsewhere: cannot read elements \[0:500, 0:2\] \(ConnectionError: the other end hung up\); try again, or "
+        "look at the store"
+    )
+    with pytest.raises(ChunkError, match=text):
+        x[:500].compute(scheduler="sync")
+
+
+def test_checksums_find_what_decoding_does_not(tmp_path):
+    """One bit of a number: without a checksum the result is another, and nobody knows."""
+    noise = np.random.default_rng(0).integers(0, 256, (512, 1000), np.uint8)  # zstd stores it as it is
+    x = da.from_array(noise, chunks=(256, 1000))
+    for checksum in (False, True):
+        gp.chunked.to_zarr(x, tmp_path / f"{checksum}.zarr", checksum=checksum)
+    wrong, found = (gp.chunked.from_zarr(tmp_path / f"{checksum}.zarr") for checksum in (False, True))
+    for lazy in (wrong, found):
+        np.testing.assert_array_equal(lazy.compute(scheduler="sync"), noise)
+    for checksum in (False, True):
+        damage(tmp_path / f"{checksum}.zarr" / "c/1/0", 5000)
+    assert np.count_nonzero(wrong.compute(scheduler="sync") != noise) == 1
+    with pytest.raises(ChunkError, match=r"(?i)True.zarr: cannot read the chunk \(1, 0\).*(crc32c|checksum)"):
+        found.compute(scheduler="sync")

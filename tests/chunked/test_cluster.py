@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +28,8 @@ from gpucompute import config, detect, limits
 from gpucompute.chunked import cluster as cluster_module
 from gpucompute.chunked import plan as plan_module
 from gpucompute.chunked import shipping, worker_setup
-from gpucompute.chunked.cluster import Cluster, ClusterError, start_cluster
+from gpucompute.chunked.cluster import Cluster, start_cluster
+from gpucompute.errors import ClusterError
 
 GIB = 1 << 30
 
@@ -306,6 +309,37 @@ def test_workers_with_another_version(running: Cluster, monkeypatch: pytest.Monk
     monkeypatch.setattr(gp, "__version__", "9.9")
     with pytest.raises(ClusterError, match=r"has gpucompute 0.*, and here is 9.9; install the same version in both"):
         start_cluster(running.client.scheduler.address)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+def test_workers_that_do_not_answer(running: Cluster) -> None:
+    pid = min(running.client.run(os.getpid).values())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(ClusterError, match=r"workers of tcp://.* do not answer within 1 s; look at their logs"):
+            start_cluster(running.client.scheduler.address, timeout=1)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_closing_while_a_worker_starts_anew_leaves_nothing_behind() -> None:
+    before = {child.pid for child in multiprocessing.active_children()}
+    with start_cluster(device="cpu", workers=1, memory_limit="1GiB") as cluster:
+        (pid,) = cluster.client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+    assert {child.pid for child in multiprocessing.active_children()} <= before
+
+
+def test_workers_that_do_not_end_are_killed() -> None:
+    """Python waits for its children when it exits, so one that stays would keep a finished program from ending."""
+
+    def close(timeout: float) -> None:
+        raise TimeoutError
+
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
+    child.start()
+    cluster_module._end(SimpleNamespace(workers={0: SimpleNamespace(pid=child.pid)}, close=close))
+    assert not child.is_alive()
 
 
 def test_script_without_guard(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class PtxMachine:
     def __init__(self, *, fast: bool = False, arch: str = "sm_90") -> None:
         self.errors = np.zeros(3, np.int64)
         self.fast, self.arch = fast, arch
+        self.counts = np.zeros(0, np.int32)
         self.steps: list[Step] = []
         self.ptx: list[str] = []
 
@@ -38,6 +39,10 @@ class PtxMachine:
     def address(self, array: Array) -> int:
         return int(array.__array_interface__["data"][0])
 
+    def counters(self, count: int) -> Array:
+        self.counts = np.zeros(count, np.int32)
+        return self.counts
+
     def launch(self, step: Step, words: list[int], operands: Sequence[Any]) -> None:
         self.steps.append(step)
         self.ptx.append(compiled(step, self.fast, self.arch))
@@ -45,6 +50,7 @@ class PtxMachine:
         arrays = {a.__array_interface__["data"][0]: a for a in map(_whole, operands) if a is not None}
         memory = [*arrays.values(), self.errors]
         run_ptx(self.ptx[-1], ENTRY, step.grid, step.block, [np.int64(w) for w in words], memory=memory)
+        assert not self.counts.any(), "counters are left as they were found"
 
 
 def _whole(array: Any) -> Array | None:

@@ -41,7 +41,8 @@ def check(function: Any, *args: Any) -> PtxMachine:
     """Compare a function's PTX with its meaning, which the CPU's kernels have; return the machine that ran it."""
     machine = PtxMachine()
     got = ptx_machine.run(function, *args, machine=machine)
-    expected = interpret(trace(function, args), [np.asarray(a) for a in args])
+    arrays, scalars = [a for a in args if hasattr(a, "dtype")], [a for a in args if not hasattr(a, "dtype")]
+    expected = interpret(trace(function, args), arrays, scalars)
     pairs = zip(got if isinstance(got, tuple) else (got,), expected, strict=True)
     for number, (a, b) in enumerate(pairs):
         assert same_bits(a, b), f"result {number}: {a!r}, expected {b!r}"
@@ -100,14 +101,39 @@ def softmax(x: Any) -> Any:
 @pytest.mark.parametrize("shape", [(3, 1300), (2, 20000)])
 def test_rows(shape: tuple[int, int]) -> None:
     machine = check(softmax, normal(*shape))
-    assert len(machine.steps) == (1 if shape[1] <= source_reduce.LONGEST_ROW else 5)
+    assert len(machine.steps) == (1 if shape[1] <= source_reduce.LONGEST_ROW else 3)
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_reductions_are_finished_where_they_end(axis: int | None) -> None:
+    x = normal(6000, 40) if axis == 0 else normal(3, 20000)
+    machine = check(lambda x, scale: (x.mean(axis) * scale, x.std(axis), x.max(axis)), x, 2.5)
+    assert len(machine.steps) == 1
+    assert machine.steps[0].kernel.counters == {0: 2, 1: 3, None: 1}[axis]
+    stored = check(lambda x: (x.sum(axis), x.sum(axis) > 0), x)
+    assert len(stored.steps) == 1
+
+
+def test_equal_reductions_of_different_arrays() -> None:
+    for shape in ((3, 70), (2, 700)):
+        check(lambda x, y: (x.sum(1), y.sum(1), (x * y).std(1), y.mean(1)), normal(*shape), normal(*shape))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_blocks_join_the_states_of_blocks_level_by_level(axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_reduce, "COLUMN_TILES", 2)
+    monkeypatch.setattr(source_reduce, "ROW_TILES", 8)
+    x = normal(5000, 40) if axis == 0 else normal(2, 262145)
+    machine = check(lambda x: (x.sum(axis), x.std(axis), x.argmax(axis)), x)
+    # 10, 5, 3, 2, 1 nodes of a band of columns; 129, 17, 3, 1 of a row
+    assert [step.kernel.counters for step in machine.steps] == [22 if axis == 0 else 42]
 
 
 @pytest.mark.parametrize("name", ["rows of 700", "columns of 50"])
 def test_indices_of_64_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "NARROW_ITEMS", 0)
     machine = check(*FORMS[name])
-    assert "int64(base + team)" in machine.steps[0].kernel.source
+    assert "base = int64(" in machine.steps[0].kernel.source
 
 
 def test_threads_walk_on_by_the_size_of_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,10 +187,15 @@ def test_an_index_out_of_range() -> None:
 
 
 def test_more_operands_than_one_launch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "WORDS", 30)
-    machine = check(lambda *a: tuple(x + 1 for x in a), *[normal(3, 5).T for _ in range(8)])
-    assert len(machine.steps) > 1
-    assert all(step.parameters <= 30 + 2 for step in machine.steps)
+    monkeypatch.setattr(program, "WORDS", 20)
+    arrays = [normal(3, 5).T for _ in range(8)]
+    for function in (
+        lambda *a: tuple(x + 1 for x in a),
+        lambda *a: tuple(x.mean(0) - y.min(0) for x, y in zip(a[::2], a[1::2], strict=True)),
+    ):
+        machine = check(function, *arrays)
+        assert len(machine.steps) > 1
+        assert all(step.parameters <= 20 + 2 for step in machine.steps)
 
 
 # Users' functions

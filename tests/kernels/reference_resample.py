@@ -1,6 +1,7 @@
 """What one pass of the resample kernels means, one output value at a time.
 
-Source: Pillow 13, ``src/libImaging/Resample.c`` (``ImagingResampleHorizontal_8bpc`` and ``..Vertical_8bpc``).
+Source: Pillow 13, ``src/libImaging/Resample.c`` (``ImagingResampleHorizontal_8bpc`` and ``..Vertical_8bpc``, and those
+of ``_32bpc``).
 """
 
 from __future__ import annotations
@@ -36,6 +37,29 @@ def one_pass(image, planned):
     if store.table is not None:
         out = np.stack([store.table[c][out[..., c]] for c in range(out.shape[2])], axis=2)
     return np.moveaxis(out, 2, 0) if store.planes else out
+
+
+def float_pass(values, places, weights):
+    """values: (n, ...) float32 -> (count, ...): sums of `taps` neighbours in float64, in order, rounded once."""
+    out = np.zeros((len(places), *values.shape[1:]), np.float32)
+    for i, (first, taps) in enumerate(places.tolist()):
+        if weights is None:
+            out[i] = values[first]
+            continue
+        total = np.zeros(values.shape[1:], np.float64)
+        for j in range(taps):
+            total = total + values[first + j].astype(np.float64) * weights[i, j]
+        out[i] = total.astype(np.float32)
+    return out
+
+
+def float_resize(image, plan):
+    """image: (H, W, C) float32 -> what a `device_float.Resize` makes of it."""
+    lanes = [(0, plan.y), (1, plan.x)] if plan.rows_first else [(1, plan.x), (0, plan.y)]
+    for axis, lane in lanes:
+        if lane is not None:
+            image = np.moveaxis(float_pass(np.moveaxis(image, axis, 0), *lane), 0, axis)
+    return image
 
 
 def chain(image, plan):

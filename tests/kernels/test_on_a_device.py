@@ -33,6 +33,21 @@ def test_resize_of_all_forms(machine: Machine) -> None:
         assert_same(got, im.resize(image, (9, 30), box=(1, 2, 20, 20)))
 
 
+def test_floats(machine: Machine) -> None:
+    floats = [np.random.default_rng(i).standard_normal(shape).astype(np.float32) for i, shape in enumerate(SHAPES)]
+    mixed = [*floats, PHOTOS[0], floats[0][:, :, 1].copy()]
+    there = [to_device(image) for image in mixed]
+    machine.forget()
+    got = im.resize(there, 12, interpolation="bicubic")
+    assert [launch.name for launch in machine.launches] == ["resample_float"] * 2 + ["resample_first", "resample_last1"]
+    assert machine.synchronisations() == 0
+    for one, other in zip(got, im.resize(mixed, 12, interpolation="bicubic"), strict=True):
+        assert_same(one, other)
+    batch = np.stack([floats[2], floats[2][::-1]])
+    assert_same(im.resize(to_device(batch), (9, 30), box=(1, 2, 20, 20)), im.resize(batch, (9, 30), box=(1, 2, 20, 20)))
+    assert im.resize(to_device(batch[:0]), 5).shape == (0, 5, 5, 3)
+
+
 def test_a_chain_is_two_launches_and_nobody_waits(machine: Machine) -> None:
     chain = im.Compose([im.Resize(20), im.CenterCrop(16), im.Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))])
     photos = [to_device(photo) for photo in PHOTOS]
@@ -66,8 +81,10 @@ def test_errors_say_what_to_do(machine: Machine) -> None:
         im.resize([photo, PHOTOS[0]], 8)
     with pytest.raises(DeviceError, match=r"images\[0\] on cuda:0, images\[1\] on cuda:1"):
         im.resize([photo, to_device(PHOTOS[0], 1)], 8)
-    with pytest.raises(DTypeError, match=r"images has dtype float32 .*; expected uint8"):
-        im.resize(to_device(PHOTOS[0].astype(np.float32)), 8)
+    with pytest.raises(DTypeError, match=r"images has dtype int16 .*; expected uint8 or float32"):
+        im.resize(to_device(PHOTOS[0].astype(np.int16)), 8)
+    with pytest.raises(DTypeError, match=r"images has dtype float32 .*; expected uint8: convert"):
+        im.Compose([im.Resize(8)])(to_device(PHOTOS[0].astype(np.float32)))
     with pytest.raises(ShapeError, match=r"images has shape \(4,\)"):
         im.resize(to_device(np.zeros(4, np.uint8)), 8)
     with pytest.raises(OptionError, match=r"box=.* for images\[1\] of height 33"):

@@ -29,6 +29,17 @@ def test_resize(gpucompute_device, seed):
         assert gp.digest(*map(gp.asnumpy, got)) == gp.digest(*im.resize(images, size, **how))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_resize_of_floats(gpucompute_device, seed):
+    random = np.random.default_rng(seed)
+    for _ in range(20):
+        images = [image.astype(np.float32) / 7 if random.integers(4) else image for image in batch(random)]
+        size = tuple(map(int, random.integers(1, 300, 2)))
+        how = {"interpolation": str(random.choice(INTERPOLATIONS)), "antialias": bool(random.integers(2))}
+        got = im.resize([gp.asarray(image) for image in images], size, **how)
+        assert gp.digest(*map(gp.asnumpy, got)) == gp.digest(*im.resize(images, size, **how))
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_chains(gpucompute_device, dtype, layout):

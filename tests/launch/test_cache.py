@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from gpucompute.launch import flat
+from gpucompute.launch import cache, flat
 from gpucompute.launch.fingerprint import fingerprint
 
 PROGRAM = """
@@ -75,6 +76,50 @@ def test_many_processes_at_once(filled: tuple[Path, list[str]]) -> None:
     assert not list((folder / "kernels").glob("*.tmp"))
 
 
+TOGETHER = """
+import os, pathlib, time
+import numba
+folder = pathlib.Path(os.environ["GPUCOMPUTE_CACHE_DIR"])
+(folder / f"{os.getpid()}.ready").touch()
+end = time.monotonic() + 60
+while len(list(folder.glob("*.ready"))) < 3 and time.monotonic() < end:
+    time.sleep(0.001)
+"""
+
+
+def test_processes_that_need_kernels_at_once_compile_each_once(tmp_path: Path, filled: tuple[Path, list[str]]) -> None:
+    found = [output(process) for process in [start(tmp_path, TOGETHER + PROGRAM) for _ in range(3)]]
+    assert sum(int(line[0]) for line in found) == 5
+    assert sum(int(line[1]) for line in found) == 10
+    assert {line[-1] for line in found} == {filled[1][-1]}
+    assert {path.suffix for path in (tmp_path / "kernels").iterdir()} == {".kernel"}
+
+
+def test_a_claim_holds_while_its_process_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PATIENCE", 5.0)
+    claim = tmp_path / "kernels" / "key.claim"
+    with cache._turn(claim):
+        host, pid = claim.read_text().split()
+        assert int(pid) == os.getpid()
+    assert not claim.exists()
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    for old in (0, 6):  # within the patience; a claim that nobody can be asked about ends by its age
+        claim.write_text(f"{host} {living.pid}")
+        os.utime(claim, (time.time() - old,) * 2)
+        assert cache._holds(claim) is (old == 0)
+    os.utime(claim)
+    monkeypatch.setattr(cache, "PATIENCE", 0.05)
+    monkeypatch.setattr(cache, "_holds", lambda _: True)
+    with cache._turn(claim):  # waited in vain: goes on, and leaves the claim to its owner
+        assert claim.read_text() == f"{host} {living.pid}"
+    assert claim.exists()
+    monkeypatch.undo()
+    living.communicate()
+    with cache._turn(claim):  # its owner has died
+        assert claim.read_text() == f"{host} {os.getpid()}"
+    assert not claim.exists()
+
+
 def test_damaged_files_are_compiled_anew(filled: tuple[Path, list[str]]) -> None:
     folder, first = filled
     output(start(folder))
@@ -107,6 +152,20 @@ def test_code_that_calls_the_c_library(tmp_path: Path) -> None:
     other = tmp_path / "other"
     assert output(start(other, OTHER_MACHINE + ZEROS)) == ["0", "1"]
     assert output(start(other, OTHER_MACHINE + ZEROS)) == ["0", "1"]
+
+
+REDUCTION = """
+import numpy as np
+import gpucompute as gp
+energy = gp.reduction(lambda x: x * x, lambda a, b: a + b, 0.0, finalize=lambda s: s / 2)
+print(energy(np.arange(1000.0)), gp.cache_info().compiled)
+"""
+
+
+def test_reductions_of_users_are_found_again(tmp_path: Path) -> None:
+    energy, compiled = output(start(tmp_path, REDUCTION))
+    assert (energy, int(compiled)) == ("166416750.0", 3)
+    assert output(start(tmp_path, REDUCTION)) == [energy, "0"]
 
 
 def test_what_is_no_kernel_is_not_laid_out() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import re
 import types as python_types
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from ...errors import FusionError, MissingExtraError
 from ...kernels import scalar
 from ...kernels.cuda import exchange
 from . import folds, intrinsics
+from .halving import each
 from .user_functions import Translator
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ def compile_kernel(kernel: CudaKernel, fast: bool, arch: str) -> str:
     capability = capability_of(arch)
     names = dict(_common(fast))
     for name, (factory, arguments) in kernel.arrays.items():
-        names[name] = getattr(intrinsics, factory)(*arguments)
-    with _without_a_device(capability):
+        names[name] = (each if factory == "each" else getattr(intrinsics, factory))(*arguments)
+    with _without_a_device(capability), _uncollected():
         for name, fold in kernel.tiles.items():
             names.update(_fold_functions(name, fold, fast))
         for name, function in kernel.functions.items():
@@ -158,12 +160,23 @@ def _without_a_device(capability: tuple[int, int]) -> Iterator[None]:
             dispatcher.get_current_device = before
 
 
-def _decorate(function: Callable[..., Any], fast: bool, *, small: bool = False) -> Any:
-    """Make of `function` one that kernels call; numba itself inlines small ones, NVVM the others."""
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Put off garbage collections: one of all objects takes 0.15 s with numba loaded, and came in most compiles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _decorate(function: Callable[..., Any], fast: bool) -> Any:
+    """Make of `function` one that kernels call. NVVM inlines it: where numba does, each call takes 6 ms, not 1."""
     from numba import cuda
 
-    inline = "always" if small else "never"
-    return cuda.jit(function, device=True, inline=inline, forceinline=not small, fastmath=fast)
+    return cuda.jit(function, device=True, inline="never", forceinline=True, fastmath=fast)
 
 
 @functools.cache
@@ -171,14 +184,13 @@ def _common(fast: bool) -> dict[str, Any]:
     """The names that every kernel can use."""
     from numba import cuda
 
-    names: dict[str, Any] = scalar.compile_namespace(
-        functools.partial(_decorate, fast=fast), functools.partial(_decorate, fast=fast, small=True)
-    )
+    names: dict[str, Any] = scalar.compile_namespace(functools.partial(_decorate, fast=fast))
     names["np"] = numpy_of_kernels()  # for the functions of kernels/scalar*.py, whose globals these are
     names.update({name: getattr(np, name) for name in intrinsics.NAMES})
     names.update(bool_=np.bool_, inf=np.inf, nan=np.nan, cuda=cuda)
     names.update(intrinsics.namespace())
-    names["checked"] = _decorate(_with_globals(exchange.checked, names), fast)
+    for function in (exchange.checked, exchange.last_to_come):
+        names[function.__name__] = _decorate(_with_globals(function, names), fast)
     return names
 
 

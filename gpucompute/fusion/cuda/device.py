@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ... import hardware
 from ...errors import DeviceError, OutOfRangeError, ShapeError
 from ...launch import arrays as device_arrays
 from ...launch import cubins, cuda, drivers, faults, transfers
@@ -52,6 +52,8 @@ class DeviceProgram:
             )
             for number, step in enumerate(self.steps, 1)
         }  # fmt: skip
+        whole = (*arrays, *traced.captured)
+        self.riding = [i for i, array in enumerate(whole) if isinstance(array, np.ndarray)]
         self.record = faults.Record(self._out_of_range) if self.program.sites else None
 
     def _out_of_range(self, site: int, index: int, length: int) -> Exception:
@@ -63,13 +65,14 @@ class DeviceProgram:
         if self.record is not None:
             self.record.check()
         errors = 0 if self.record is None else self.record.address
-        there = [self._there(array) for array in arrays]
-        return self.program.run(self, there, scalars or (), outs, errors)
+        if self.riding:
+            arrays = list(arrays)
+            for index in self.riding:
+                arrays[index] = self._there(arrays[index])
+        return self.program.run(self, arrays, scalars or (), outs, errors)
 
-    def _there(self, array: Any) -> Array:
-        """Return an argument on this device: NumPy's small ones ride along."""
-        if not isinstance(array, np.ndarray):
-            return array
+    def _there(self, array: np.ndarray[Any, Any]) -> Array:
+        """Return a small array of NumPy's on this device."""
         if array.nbytes > transfers.LARGEST:
             raise DeviceError(
                 f"an argument is a numpy.ndarray of {array.dtype} {array.shape}, {array.nbytes} bytes, and others are "
@@ -114,9 +117,15 @@ class DeviceProgram:
         """Return new memory of this device."""
         return cuda.empty(shape, dtype, self.device)
 
-    def address(self, array: Array) -> int:
+    def counters(self, count: int) -> Array:
+        """Return at least `count` int32 that are 0, and that kernels leave so."""
+        return transfers.counters(count, self.device)
+
+    @staticmethod
+    def address(array: Array) -> int:
         """Return where an array starts."""
-        return int(array.data.ptr) if type(array) in DEVICE_ARRAYS else device_arrays.view(array).address
+        ask = device_arrays.asked(array.__class__)
+        return device_arrays.view(array).address if ask is None else ask.address(array)
 
     def launch(self, step: Step, words: list[int], operands: Sequence[Any]) -> None:
         """Launch a kernel on the current stream."""
@@ -139,7 +148,7 @@ def _layout(array: Any) -> Layout:
 
 def _is_aligned(array: Any) -> bool:
     """Whether an array starts where vectors may; NumPy's go along into memory that does."""
-    return isinstance(array, np.ndarray) or device_arrays.view(array).address % VECTOR_BYTES == 0
+    return isinstance(array, np.ndarray) or DeviceProgram.address(array) % VECTOR_BYTES == 0
 
 
 def _extent(array: Any) -> tuple[int, int]:
@@ -155,10 +164,16 @@ def _extent(array: Any) -> tuple[int, int]:
 def describe(array: Any) -> tuple[Any, ...]:
     """Return what of an array on a GPU decides a program."""
     kind: Any = type(array)
-    if kind not in DEVICE_ARRAYS and hardware.library_of_type(kind) == "cupy":
-        DEVICE_ARRAYS[kind] = describe
+    if kind not in DEVICE_ARRAYS and device_arrays.asked(kind) is not None:
+        DEVICE_ARRAYS[kind] = _described_quickly
     where = device_arrays.index_of(array)
     return "cuda", where, array.dtype, tuple(array.shape), _strides(array), _is_aligned(array)
+
+
+def _described_quickly(array: Any) -> tuple[Any, ...]:
+    """Do what `describe` does for an array of CuPy or PyCUDA."""
+    aligned = DeviceProgram.address(array) % VECTOR_BYTES == 0
+    return "cuda", device_arrays.index_of(array), array.dtype, array.shape, array.strides, aligned
 
 
 # Code
@@ -178,7 +193,9 @@ def cubin_of(kernel: CudaKernel, fast: bool, arch: str) -> bytes:
 
 def key_of(kernel: CudaKernel, fast: bool) -> list[str] | None:
     """Return all that decides the code of a kernel; None if it calls what only this process knows."""
-    parts = ["fuse", str(fast), _sources(), kernel.source, repr(sorted(kernel.tiles.items())), repr(kernel.functions)]
+    called = f"{sorted(kernel.tiles.items())!r} {kernel.functions!r}"
+    called = re.sub(" at 0x[0-9a-fA-F]+", "", called)  # addresses differ between processes; fingerprints tell functions
+    parts = ["fuse", str(fast), _sources(), kernel.source, called]
     users = [(name, fingerprint(user.function)) for name, user in sorted(kernel.users.items())]
     for name, tile in sorted(kernel.tiles.items()):
         users += [(f"{name}.{part}", text) for part, text in tile.fold.fingerprints()]

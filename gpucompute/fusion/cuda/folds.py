@@ -5,7 +5,7 @@ e % lanes. Halving first pairs elements of one thread, then those of neighbourin
 printed here are device functions for the number of elements and the fields of a state, since numba compiles no loop
 over a tuple of different types:
 
-    tile(x0, x1, ..., lane, rank, first, count) -> state    only that of the thread with rank 0 means anything
+    tile(x, lane, rank, first, count) -> state    x: the thread's elements; only that of rank 0 means anything
     join(a0, ..., count_a, b0, ..., count_b) -> state
     value(s0, ..., count)                   -> result
 
@@ -16,15 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ...kernels.cpu import reduce
 from ..folds import Fold
+from .halving import halving
 
 DType = np.dtype[Any]
-_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+_INT64 = np.dtype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -56,120 +58,97 @@ class TileFold:
             return fold.state_dtype, _INT64
         return (fold.state_dtype,) * fold.fields
 
+    @property
+    def halved(self) -> tuple[str, ...]:
+        """The types of what is halved: fields of states as a tile computes them."""
+        fold = self.fold
+        if fold.user is not None:
+            return tuple(dtype.name for dtype in self.fields)
+        if fold.tile == "arg_tile":
+            return self.element_type.name, "int32"
+        return (fold.acc_dtype.name,) * (2 if fold.tile == "squares_tile" else 1)
+
+    @property
+    def starts(self) -> bool:
+        """Whether a function makes the state of an element."""
+        return self.fold.user is not None or self.fold.tile in ("arg_tile", "squares_tile")
+
     def source(self) -> str:
-        """The three functions, as Python source."""
-        return "\n\n".join("\n".join(lines) for lines in (self._tile(), self._join(), self._value())) + "\n"
+        """The functions, as Python source."""
+        parts = (self._pair(), self._start(), self._tile(), self._join(), self._value())
+        return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
     # tile
 
     def _tile(self) -> list[str]:
-        values = [f"x{k}" for k in range(self.elements)]
-        head = f"def tile({', '.join(values)}, lane, rank, first, count):"
+        head = "def tile(x, lane, rank, first, count):"
+        fold = self.fold
+        acc = fold.acc_dtype.name
+        state = self._halve("halve", "start" if self.starts else "", "x")
+        if fold.tile == "arg_tile":
+            return [head, f"    best, place = {state}", "    return best, first + place"]
+        if fold.tile == "m2_tile":
+            return [
+                head,
+                f"    total = {state}",
+                f"    mean = {acc}(total / {acc}(count))",
+                f"    center = {self._of_all('mean', fold.acc_dtype)}",
+                f"    return mean, {self._halve('halve_squares', 'squared', 'center, x')}, total",
+            ]
+        names = [f"s{f}" for f in range(len(self.fields))]
+        stored = [
+            name if kind == dtype.name else f"{dtype.name}({name})"
+            for name, kind, dtype in zip(names, self.halved, self.fields, strict=True)
+        ]
+        return [head, f"    {', '.join(names)} = {state}", f"    return {', '.join(stored)}"]
+
+    def _halve(self, function: str, start: str, given: str) -> str:
+        """Source for the fold of the elements (see `halving`)."""
+        turned = [f"turned_{kind}" for kind in self.halved] if self.exchange == "turn" else []
+        exchanged = [f"exchange_{kind}" for kind in self.halved] if self.lanes > 1 else []
+        functions = ["pair", *[start] * bool(start), *turned, *exchanged]
+        return f"{function}({', '.join(functions)}, lane, rank, count, {given})"
+
+    def halvings(self) -> dict[str, Any]:
+        """Return the functions that `tile` calls to fold elements, by name."""
+        turns = self.exchange == "turn"
+        found = {"halve": halving(self.halved, self.lanes, self.elements, self.starts, turns)}
+        if self.fold.tile == "m2_tile":
+            found["halve_squares"] = halving(self.halved, self.lanes, self.elements, True, turns)
+        return found
+
+    def _pair(self) -> list[str]:
+        """What combines two states of `halved` fields; the fold's own function where they are plain values."""
+        fold = self.fold
+        a, b = ([f"{x}{f}" for f in range(len(self.halved))] for x in "ab")
+        head = f"def pair({', '.join([*a, *b])}):"
+        if fold.user is not None:
+            return [head, f"    t = combine({self._state(a)}, {self._state(b)})", f"    return {self._taken()}"]
+        if fold.tile == "arg_tile":
+            return [head, "    return (b0, b1) if better(a0, a1, b0, b1) else (a0, a1)"]
+        if fold.tile == "squares_tile":
+            return [head, "    return a0 + b0, a1 + b1"]
+        return ["pair = combine"]
+
+    def _start(self) -> list[str]:
+        """What makes the state of an element x at a position of the tile."""
         fold = self.fold
         acc = fold.acc_dtype.name
         if fold.user is not None:
-            return [head, *self._user_tile(values)]
+            return ["def start(x, position):", "    t = map_(x)", f"    return {self._taken()}"]
         if fold.tile == "arg_tile":
-            body = [f"    i{k} = int32(lane + {self.lanes * k})" for k in range(self.elements)]
-            state = [[value, f"i{k}"] for k, value in enumerate(values)]
-            result, lines = self._halve(state, "better_of", [self.element_type, _INT32])
-            return [head, *body, *lines, f"    return {result[0]}, first + {result[1]}"]
-        if fold.tile == "m2_tile":
-            total, sums = self._halve([[x] for x in values], "plain", [fold.acc_dtype])
-            body = [
-                *sums,
-                f"    total = {total[0]}",
-                f"    mean = {acc}(total / {acc}(count))",
-                f"    center = {self._of_all('mean', fold.acc_dtype)}",
-                *(f"    y{k} = square({x}, center)" for k, x in enumerate(values)),
-            ]
-            squares, lines = self._halve([[f"y{k}"] for k in range(self.elements)], "plain", [fold.acc_dtype], "d")
-            return [head, *body, *lines, f"    return mean, {squares[0]}, total"]
-        start = [f"    y{k} = {acc}({x})" for k, x in enumerate(values)]
-        names = [[f"y{k}"] for k in range(self.elements)]
-        types = [fold.acc_dtype]
+            return ["def start(x, position):", "    return x, position"]
         if fold.tile == "squares_tile":
-            start += [f"    z{k} = {acc}(y{k} * y{k})" for k in range(self.elements)]
-            names = [[f"y{k}", f"z{k}"] for k in range(self.elements)]
-            types = [fold.acc_dtype] * 2
-        result, lines = self._halve(names, "plain" if len(types) == 1 else "plain2", types)
-        stored = [f"{dtype.name}({name})" for dtype, name in zip(self.fields, result, strict=True)]
-        return [head, *start, *lines, f"    return {', '.join(stored)}"]
+            return ["def start(x, position):", f"    y = {acc}(x)", f"    return y, {acc}(y * y)"]
+        if fold.tile == "m2_tile":
+            return ["def squared(x, position, center):", "    return square(x, center)"]
+        return []
 
-    def _user_tile(self, values: list[str]) -> list[str]:
-        one = len(self.fields) == 1
-        lines, names = [], []
-        for k, value in enumerate(values):
-            names.append([f"y{k}_{f}" for f in range(len(self.fields))])
-            lines += [f"    t = map_({value})", *_indent(self._taken(names[-1]))]
-        result, folded = self._halve(names, "user", list(self.fields))
-        return [*lines, *folded, f"    return {result[0] if one else ', '.join(result)}"]
-
-    def _taken(self, names: list[str]) -> list[str]:
-        """Lines that put the fields of the state `t` into names, in their dtypes."""
-        if len(names) == 1:
-            return [f"{names[0]} = {self.fields[0].name}(t)"]
-        return [
-            f"{name} = {dtype.name}(t[{f}])" for f, (name, dtype) in enumerate(zip(names, self.fields, strict=True))
-        ]
-
-    def _halve(
-        self, states: list[list[str]], combine: str, types: list[DType], prefix: str = "c"
-    ) -> tuple[list[str], list[str]]:
-        """Return the names of the folded state's fields, and the lines that fold `states` into them."""
-        lines: list[str] = []
-        size = len(states)
-        while size > 1:
-            size //= 2
-            for k in range(size):
-                here, there = states[k], states[k + size]
-                lines += self._combined(
-                    here, there, f"lane + {self.lanes * (k + size)} < count", combine, f"{prefix}{k}_"
-                )
-                states[k] = [f"{prefix}{k}_{f}" for f in range(len(types))]
-        state = states[0]
-        if self.exchange == "turn":
-            turned = [f"{prefix}t{f}" for f in range(len(types))]
-            lines += [
-                f"    {name} = turned_{dtype.name}({value})"
-                for name, value, dtype in zip(turned, state, types, strict=True)
-            ]
-            state = turned
-        distance = self.lanes // 2
-        while distance:
-            other = [f"{prefix}o{f}" for f in range(len(types))]
-            lines += [
-                f"    {name} = exchange_{dtype.name}({value}, {distance})"
-                for name, value, dtype in zip(other, state, types, strict=True)
-            ]
-            lines += self._combined(state, other, f"rank + {distance} < count", combine, f"{prefix}0_")
-            state = [f"{prefix}0_{f}" for f in range(len(types))]
-            distance //= 2
-        return state, lines
-
-    def _combined(self, a: list[str], b: list[str], present: str, combine: str, target: str) -> list[str]:
-        """Lines that combine two states where the second is there, else keep the first."""
-        names = [f"{target}{f}" for f in range(len(a))]
-        if combine == "plain":
-            acc = self.fold.acc_dtype.name
-            return [f"    {names[0]} = {acc}(combine({a[0]}, {b[0]})) if {present} else {acc}({a[0]})"]
-        if combine == "plain2":
-            acc = self.fold.acc_dtype.name
-            return [
-                f"    {name} = {acc}({x} + {y}) if {present} else {acc}({x})"
-                for name, x, y in zip(names, a, b, strict=True)
-            ]
-        if combine == "better_of":
-            element = self.element_type.name
-            return [
-                f"    take = ({present}) and better({a[0]}, {a[1]}, {b[0]}, {b[1]})",
-                f"    {names[0]}, {names[1]} = ({b[0]} if take else {a[0]}), ({b[1]} if take else {a[1]})",
-                f"    {names[0]} = {element}({names[0]})",
-                f"    {names[1]} = int32({names[1]})",
-            ]
-        same = [f"{name} = {x}" for name, x in zip(names, a, strict=True)] if names != a else ["pass"]
-        joined = [f"t = combine({self._state(a)}, {self._state(b)})", *self._taken(names)]
-        return [f"    if {present}:", *_indent(joined, 2), "    else:", *_indent(same, 2)]
+    def _taken(self) -> str:
+        """Source for the fields of a user's state ``t``, in their dtypes."""
+        if len(self.fields) == 1:
+            return f"{self.fields[0].name}(t)"
+        return ", ".join(f"{dtype.name}(t[{f}])" for f, dtype in enumerate(self.fields))
 
     def _state(self, names: list[str]) -> str:
         """Source for a user's state of these fields."""
@@ -196,8 +175,7 @@ class TileFold:
             return [
                 head,
                 f"    t = combine({self._state(a)}, {self._state(b)})",
-                *_indent(self._taken(self._names("c"))),
-                f"    return {', '.join(self._names('c'))}",
+                f"    return {self._taken()}",
             ]
         match fold.join:
             case "arg_join":
@@ -237,10 +215,6 @@ class TileFold:
         return [head, "    return s0"]
 
 
-def _indent(lines: list[str], depth: int = 1) -> list[str]:
-    return ["    " * depth + line for line in lines]
-
-
 def functions(
     tile: TileFold, translate: Callable[..., Any], names: dict[str, Any], decorate: Callable[..., Any]
 ) -> dict[str, Any]:
@@ -263,7 +237,11 @@ def functions(
         precedes = {"larger": reduce.greater, "smaller": reduce.less}.get(fold.combine)
         if precedes is not None:
             scope["precedes"] = decorate(_with_globals(precedes, scope))
+    scope.update(tile.halvings())
     exec(compile(tile.source(), "<gpucompute fold>", "exec"), scope)
+    for name in ("pair", "start", "squared"):
+        if isinstance(scope.get(name), FunctionType):
+            scope[name] = decorate(scope[name])
     return {part: decorate(scope[part]) for part in ("tile", "join", "value")}
 
 

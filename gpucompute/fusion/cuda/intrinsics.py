@@ -174,10 +174,28 @@ def _float_of() -> Any:
     return float_of
 
 
+def _counted() -> Any:
+    """Return a function that adds one to the int32 at an address and gives what it was, as one operation."""
+    from llvmlite import ir
+    from numba.cuda import types
+    from numba.cuda.extending import intrinsic
+
+    @intrinsic
+    def counted(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = ir.IntType(32)
+            return builder.atomic_rmw("add", builder.inttoptr(args[0], word.as_pointer(GLOBAL)), word(1), "monotonic")
+
+        return types.int32(types.int64), generate
+
+    return counted
+
+
 def _index_arithmetic() -> dict[str, Any]:
     """Return arithmetic of indices in the width that they have: numba's would be 64 bits wide.
 
-    ``distance(i, s, j, t, ...)`` is i * s + j * t + ...; ``rest(i, q, n)`` is i - q * n; ``quotient``, ``quotient64``
+    ``distance(i, s, j, t, ...)`` is i * s + j * t + ..., in the type of i; ``rest(i, q, n)`` is i - q * n;
+    ``digit(i, u, n)`` is i // u % n, and ``narrowed`` makes int32 of int64. ``quotient``, ``quotient64``
     divide an index, which is never negative. The first of them takes no divisor but a factor and a shift: dividing by
     d is, for 0 <= i < 2**31, the shift by s = ceil(log2 d) of i plus the high word of i times
     2**32 * (2**s - d) // d + 1 (Granlund and Montgomery, "Division by invariant integers using multiplication", 1994).
@@ -227,7 +245,27 @@ def _index_arithmetic() -> dict[str, Any]:
 
         return types.int64(types.int64, types.int64), generate
 
-    return {"distance": distance, "rest": rest, "quotient": quotient, "quotient64": quotient64}
+    @intrinsic
+    def narrowed(typing_context: Any, *words: Any) -> Any:
+        result = types.UniTuple(types.int32, len(words))
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            parts = cgutils.unpack_tuple(builder, args[0], len(words))
+            return context.make_tuple(builder, result, [builder.trunc(part, word) for part in parts])
+
+        return result(types.StarArgTuple(words)), generate
+
+    @intrinsic
+    def digit(typing_context: Any, index: Any, unit: Any, base: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.urem(builder.udiv(args[0], args[1]), args[2])
+
+        return types.int32(types.int32, types.int32, types.int32), generate
+
+    return {
+        "distance": distance, "rest": rest, "quotient": quotient, "quotient64": quotient64, "narrowed": narrowed,
+        "digit": digit,
+    }  # fmt: skip
 
 
 def _one_instruction(single: str, double: str) -> Any:
@@ -263,6 +301,7 @@ def namespace() -> dict[str, Any]:
     """Return all names that kernels use, but for arrays."""
     names = {f"ptr_{name}": pointer(name) for name in NAMES}
     names["float_of"] = _float_of()
+    names["counted"] = _counted()
     names.update(_index_arithmetic())
     for name in NAMES:
         size = int("".join(filter(str.isdigit, name))) // 8

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from ...errors import FusionError
 from .. import ir
 from ..layout import Layout
 from ..plan import Buffer, GatherLoad, Load, Phase, Plan, Stage, leaves, plan
-from .source import PARTIAL, WORDS, CudaKernel
+from .source import COUNTERS, PARTIAL, WORDS, CudaKernel
 from .source_map import MapSource
 
 _EMPTY = {"sum": 0, "prod": 1, "any": False, "all": True, "m2": 0}
@@ -31,6 +32,9 @@ class Machine(Protocol):
 
     def address(self, array: Any) -> int:
         """Return where an array starts."""
+
+    def counters(self, count: int) -> Any:
+        """Return at least `count` int32 that are 0, and that kernels leave so."""
 
     def launch(self, step: Step, words: list[int], operands: Sequence[Any]) -> None:
         """Run the kernel of `step`; `operands` are the arrays that the addresses lie in."""
@@ -49,14 +53,12 @@ class Step:
     words : list of int
         The parameters, as far as they are the same in all calls.
     addresses : list of (int, int)
-        Which words are addresses: the word, and the number of the array, in (inputs, made, partial results). The word
-        holds the offset in it.
+        Which words are addresses: the word, and the number of the array, in (inputs, made, partial results, counters).
+        The word holds the offset in it.
     scalars : list of (int, int)
         Which words are Python scalars: the word, and the number of the scalar.
     operands : list of int
         The numbers of the arrays that it uses.
-    joined : int
-        Bytes of partial results that it joins.
     """
 
     def __init__(self, kernel: CudaKernel, stage: Stage, number_of: Callable[[Any], int | None], sites: int) -> None:
@@ -65,7 +67,6 @@ class Step:
         self.grid = (kernel.grid, 1, 1)
         self.block = (kernel.block, 1, 1)
         self.shared = 0
-        self.joined = 0
         self.words = [offset for _, offset in kernel.operands] + kernel.numbers
         numbers = [number_of(buffer) for buffer, _ in kernel.operands]
         self.addresses = [(word, number) for word, number in enumerate(numbers) if number is not None]
@@ -83,7 +84,7 @@ def plan_for(outputs: tuple[ir.Node, ...], layouts: list[Layout]) -> Plan:
     """Return the plan of a graph for a GPU, where one block finishes a row."""
     from .source_reduce import LONGEST_ROW
 
-    return plan(outputs, layouts, longest_row=LONGEST_ROW)
+    return plan(outputs, layouts, finish=True, longest_row=LONGEST_ROW)
 
 
 def generate(stage: Stage, aligned: Collection[int]) -> CudaKernel:
@@ -119,6 +120,7 @@ class CudaProgram:
     def __init__(self, plan: Plan, aligned: Collection[int] = ()) -> None:
         self.plan = plan
         self.made = plan.buffers
+        self.forms = [(buffer.layout.shape, buffer.dtype) for buffer in self.made]
         where = {id(buffer): index for index, buffer in enumerate(self.made)}
         self.results = [(where[id(buffer)], shape) for buffer, shape in plan.results]
         self.fills: list[tuple[int, Any]] = []
@@ -127,8 +129,8 @@ class CudaProgram:
         self.inputs = 1 + max((b.index for b in _read(plan) if b.index is not None), default=-1)
 
         def number_of(buffer: Buffer | None) -> int | None:
-            if buffer is PARTIAL:
-                return self.inputs + len(self.made)
+            if buffer is PARTIAL or buffer is COUNTERS:
+                return self.inputs + len(self.made) + (buffer is COUNTERS)
             if buffer is None or buffer.index is not None:
                 return None if buffer is None else buffer.index
             index = where.get(id(buffer))
@@ -145,9 +147,6 @@ class CudaProgram:
             for part, kernel in _kernels(stage, aligned):
                 self.steps.append(Step(kernel, part, number_of, len(self.sites)))
                 self.sites += kernel.errors
-                if kernel.then is not None:
-                    self.steps.append(Step(kernel.then, part, number_of, len(self.sites)))
-                    self.steps[-1].joined = kernel.partials
 
     def run(
         self, machine: Machine, arrays: Sequence[Any], scalars: Sequence[int], outs: dict[int, Any], errors: int = 0
@@ -166,15 +165,19 @@ class CudaProgram:
         errors : int
             The address of three int64 into which kernels write an index out of range: site, index, length.
         """
-        made = [outs[i] if i in outs else machine.empty(b.layout.shape, b.dtype) for i, b in enumerate(self.made)]
+        made = [outs[i] if i in outs else machine.empty(*form) for i, form in enumerate(self.forms)]
         for index, value in self.fills:
             made[index].fill(value)
-        known = [*arrays[: self.inputs], *made, None]
-        starts = [machine.address(array) for array in known[:-1]] + [0]
+        known = [*arrays[: self.inputs], *made]
+        starts = [*map(machine.address, known), 0, 0]
+        known += None, None
         for step in self.steps:
             if step.kernel.partials:
-                known[-1] = machine.empty((step.kernel.partials // 8,), np.dtype(np.int64))
-                starts[-1] = machine.address(known[-1])
+                known[-2:] = (
+                    machine.empty((step.kernel.partials // 8,), np.dtype(np.int64)),
+                    machine.counters(step.kernel.counters),
+                )
+                starts[-2:] = map(machine.address, known[-2:])
             words = step.words.copy()
             for word, number in step.addresses:
                 words[word] += starts[number]
@@ -187,12 +190,14 @@ class CudaProgram:
 
 def _useful(stage: Stage) -> Stage:
     """Return a stage without what has no memory because nothing reads it (an empty slice of it, say)."""
+    finish = [store for store in stage.finish if id(store.buffer) in stage.stored]
+    read = stage.stored | {id(leaf.buffer) for s in finish for leaf in leaves(s.expr) if isinstance(leaf, Load)}
     phases = []
     for phase in stage.phases:
         stores = [store for store in phase.stores if id(store.buffer) in stage.stored]
         inside = stage.kind == "rows"  # where later phases read them
-        phases.append(Phase(stores, [r for r in phase.reductions if inside or id(r.buffer) in stage.stored]))
-    return Stage(stage.kind, stage.shape, stage.axes, phases, stage.level, stage.reason, stage.stored)
+        phases.append(Phase(stores, [r for r in phase.reductions if inside or id(r.buffer) in read]))
+    return replace(stage, phases=phases, finish=finish)
 
 
 def _read(plan: Plan) -> list[Buffer]:
@@ -221,15 +226,28 @@ def _kernels(stage: Stage, aligned: Collection[int]) -> list[tuple[Stage, CudaKe
     kernel = generate(stage, aligned)
     if len(kernel.operands) + len(kernel.numbers) + len(kernel.scalars) <= WORDS:
         return [(stage, kernel)]
-    whole = stage.phases[0]
-    if stage.kind == "rows" or len(whole.stores) + len(whole.reductions) < 2:
+    units = _units(stage)
+    if stage.kind == "rows" or len(units) < 2:
         raise FusionError(
             f"a kernel over {stage.shape} needs {len(kernel.operands)} arrays and {len(kernel.numbers)} sizes, more "
             f"than the {WORDS} that a launch on a GPU takes; split the fused function"
         )
-    parts = []
-    for half in (0, 1):
-        some = Phase(whole.stores[half::2], whole.reductions[half::2])
-        part = Stage(stage.kind, stage.shape, stage.axes, [some], stage.level, stage.reason, stage.stored)
-        parts += _kernels(part, aligned)
-    return parts
+    return [kernel for half in (0, 1) for kernel in _kernels(_together(stage, units[half::2]), aligned)]
+
+
+def _units(stage: Stage) -> list[Stage]:
+    """Return the parts of a stage that need nothing of one another."""
+    units = [replace(stage, phases=[Phase([store])], finish=[]) for store in stage.stores]
+    units += [replace(stage, phases=[Phase([], [reduction])], finish=[]) for reduction in stage.reductions]
+    for store in stage.finish:
+        read = {id(leaf.buffer) for leaf in leaves(store.expr) if isinstance(leaf, Load)}
+        used = [unit for unit in units if any(id(reduction.buffer) in read for reduction in unit.reductions)]
+        whole = _together(stage, [*used, replace(stage, phases=[], finish=[store])])
+        units = [*(unit for unit in units if unit not in used), whole]
+    return units
+
+
+def _together(stage: Stage, parts: list[Stage]) -> Stage:
+    """Return the stage that does what these parts of `stage` do."""
+    stores, reductions = [s for part in parts for s in part.stores], [r for part in parts for r in part.reductions]
+    return replace(stage, phases=[Phase(stores, reductions)], finish=[s for part in parts for s in part.finish])

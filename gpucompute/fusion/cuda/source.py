@@ -27,8 +27,10 @@ THREADS = 256  # in a block
 BLOCKS = 1 << 16  # in a grid at most; threads walk on by the size of the grid
 NARROW_ITEMS = 1 << 30  # points of an index space up to which an index and a step over the grid fit 32 bits
 NARROW_BYTES = 1 << 31  # distance between elements of one operand up to which it fits 32 bits
+TUPLE = 64  # numbers that are narrowed at once
 WORDS = 480  # parameters of a kernel may take 4 KiB
 PARTIAL = Buffer(Layout(0, (), ()), np.dtype(np.int64))  # stands for the partial results of a reduction
+COUNTERS = Buffer(Layout(0, (), ()), np.dtype(np.int32))  # for the counts of blocks that have theirs ready
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class CudaKernel:
 
     operands : for each address the buffer (`PARTIAL`: partial results) and the byte offset in it; numbers : the words
     after the addresses; scalars : which Python scalars follow; tiles, functions, users : what it calls; arrays : names
-    of arrays in the source, and how `intrinsics` makes them; partials : bytes of partial results that it writes, for
-    the kernel `then`.
+    of arrays in the source, and how `intrinsics` makes them; partials : bytes of partial results that blocks leave for
+    one another; counters : how many of them count those blocks.
     """
 
     source: str
@@ -61,7 +63,7 @@ class CudaKernel:
     grid: int
     block: int = THREADS
     partials: int = 0
-    then: CudaKernel | None = None
+    counters: int = 0
 
 
 @dataclass
@@ -97,6 +99,7 @@ class CudaOperands(Operands):
         self.layouts: list[tuple[Any, Any]] = [(leaf, leaf.layout) for leaf in self.leaves]
         self.layouts += [(store, store.layout) for store in stage.stores]
         self.layouts += [(reduction, reduction.buffer.layout) for reduction in stage.reductions]
+        self.layouts += [(store, store.layout) for store in stage.finish]
 
     def _fits(self) -> bool:
         """Whether indices and distances fit 32 bits."""
@@ -194,13 +197,16 @@ class CudaOperands(Operands):
         """Return a printer of values for the points that `accesses` read."""
         return CudaEmitter(accesses, "0", self.row_values, self.users, self.errors, scalars=self.scalars)
 
-    def kernel(self, grid: int, block: int = THREADS, partials: int = 0, then: CudaKernel | None = None) -> CudaKernel:
+    def kernel(self, grid: int, block: int = THREADS, partials: int = 0, counters: int = 0) -> CudaKernel:
         """Return what was printed so far."""
         names = [f"p{i}" for i in range(len(self.operands))]
         names += [f"w{i}" for i in range(len(self.numbers))]
         names += [f"k{i}" for i in self.scalars]
         head = [f"def kernel({', '.join([*names, 'record', 'sites'])}):", "    e = (record, sites)"]
-        head += [f"    q{i} = {f'int32(w{i})' if self.narrow else f'w{i}'}" for i in range(len(self.numbers))]
+        for first in range(0, len(self.numbers), TUPLE):
+            some = range(first, min(first + TUPLE, len(self.numbers)))
+            given = "".join(f"w{i}, " for i in some)
+            head.append(f"    {''.join(f'q{i}, ' for i in some)}= {f'narrowed({given})' if self.narrow else given}")
         return CudaKernel(
             source="\n".join([*self.functions, *head, *self.w.lines]) + "\n",
             operands=self.operands,
@@ -214,7 +220,7 @@ class CudaOperands(Operands):
             grid=grid,
             block=block,
             partials=partials,
-            then=then,
+            counters=counters,
         )
 
 

@@ -1,8 +1,8 @@
 """Print the kernels of reductions, and of stages that work row by row.
 
 A team of threads folds one row (or 32 neighbouring columns) at a time, tile by tile; the states of its tiles lie in
-shared memory and are joined there in adjacent pairs. A row of more tiles than fit there is shared between teams,
-whose states a second kernel joins. `folds.py` has the folds; `Form` says who holds which element.
+shared memory and are joined there in adjacent pairs. A row of more tiles than fit there is shared between blocks;
+the last block to be ready joins their states. `folds.py` has the folds; `Form` says who holds which element.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from math import prod
 from ..emit import Access, memory_type, value_type, writing
 from ..folds import fold_for
 from ..operands import Writer
-from ..plan import Expr, Phase, Reduction, Stage
+from ..plan import Expr, Load, Phase, Reduction, Stage, leaves
 from .folds import TileFold
-from .source import PARTIAL, THREADS, CudaKernel, CudaOperands, SharedFunction, blocks_for, cost
+from .source import COUNTERS, PARTIAL, THREADS, CudaKernel, CudaOperands, SharedFunction, blocks_for, cost
 
 TILE = 256
 COLUMNS = 32  # columns side by side: a warp reads them at once
 ROW_TILES = 64  # tiles of a row that one block folds: 16384 elements
 COLUMN_TILES = 16
 LONGEST_ROW = TILE * ROW_TILES  # elements of a row that is finished by the team that folds it
-JOINED = 1024  # threads of the block that joins partial results
 UNROLLED = 1024  # operations on the elements of one thread up to which they are computed without a loop
 _OUTSIDE = re.compile(r"\b(?:[apqndk]\d+|row\d+|e)\b")  # names of a kernel that its functions are given
 
@@ -110,37 +109,37 @@ class ReduceSource(CudaOperands):
         return votes > 0
 
     def print(self) -> CudaKernel:
-        """Return the kernel; it has a second one in `then` where rows are shared between teams."""
+        """Return the kernel."""
         form, w = self.form, self.w
         bands = -(-self.columns // form.columns)
         chunk = TILE * form.slots
         self.chunks = -(-self.length // chunk) if self.stage.kind == "reduce" else 1
-        rows = prod(self.outer)
-        items = rows * bands * self.chunks
+        self.groups = prod(self.outer) * bands
+        items = self.groups * self.chunks
         n = self.number(self.length)
         index = self.index
         w.add(
             "thread = int32(cuda.threadIdx.x)",
-            f"column = thread & {form.columns - 1}",
-            f"lane = int32(thread >> {form.columns.bit_length() - 1}) & {form.lanes - 1}",
-            f"worker = int32(thread >> {(form.columns * form.lanes).bit_length() - 1}) & {form.workers - 1}",
-            f"team = int32(thread >> {form.team.bit_length() - 1})",
-            "rank = thread & 31" if form.turned else "rank = lane",  # lane and column of the thread after the exchange
-            f"held = {'thread >> 5' if form.turned else 'column'}",
+            f"column = digit(thread, 1, {form.columns})",
+            f"lane = digit(thread, {form.columns}, {form.lanes})",
+            f"worker = digit(thread, {form.columns * form.lanes}, {form.workers})",
+            f"team = digit(thread, {form.team}, {form.teams})",
+            "rank = digit(thread, 1, 32)" if form.turned else "rank = lane",  # lane and column after the exchange
+            f"held = {'digit(thread, 32, 32)' if form.turned else 'column'}",
             f"base = {index}(cuda.blockIdx.x * {form.teams})",
             f"step = {index}(cuda.gridDim.x * {form.teams})",
             f"items = {self.number(items)}",
         )
         with w.block("while base < items:"):
             # The last teams go along with an item that is not theirs, so that all threads meet at barriers.
-            w.add(f"item = {index}(base + team)", "active = item < items")
-            w.add(f"item = item if active else {index}(items - 1)")
+            w.add("item = distance(base, 1, team, 1)", "active = item < items")
+            w.add("item = min(item, distance(items, 1, 1, -1))")
             left = "item"
             if self.stage.kind == "reduce" and form.slots > 1:
                 nc = self.number(self.chunks)
                 w.add(f"group = {self.quotient(left, nc, self.chunks)}", f"part = rest(item, group, {nc})")
                 left = "group"
-                w.add(f"begin = {index}(part * {chunk})", f"end = min({n}, {index}(begin + {chunk}))")
+                w.add(f"begin = distance(part, {chunk})", f"end = min({n}, distance(begin, 1, 1, {chunk}))")
             else:
                 w.add(f"begin = {index}(0)", f"end = {n}")
             names: list[str] = []
@@ -148,8 +147,8 @@ class ReduceSource(CudaOperands):
                 nb = self.number(bands)
                 w.add(f"row = {self.quotient(left, nb, bands)}", f"band = rest({left}, row, {nb})")
                 width = self.number(self.columns)
-                w.add(f"c = {index}(band * {form.columns} + column)", f"active = active and c < {width}")
-                w.add(f"c = c if active else {index}({width} - 1)")
+                w.add(f"c = distance(band, {form.columns}, column, 1)", f"active = active & (c < {width})")
+                w.add(f"c = min(c, distance({width}, 1, 1, -1))")
                 left = "row"
             names = self.decode(left, self.outer, "i") + (["c"] if self.by_column else [])
             slots = self.open(names, len(names))
@@ -158,18 +157,17 @@ class ReduceSource(CudaOperands):
                     self._reduce(phase, slots)
                     if self.stage.kind == "rows":
                         self._row_values(phase, slots, n)
+                    elif self.chunks > 1:
+                        self._climb(phase, slots, n)
                     else:
                         self._results(phase, slots, n)
                 if phase.stores:
                     self._walk(phase, slots, n)
-            w.add(f"base = {index}(base + step)")
-        partials = 0
-        then = None
-        if self.chunks > 1:
-            count = rows * bands * self.chunks * form.columns
-            partials = count * 8 * sum(len(tile.fields) for _, tile, _ in self.folded)
-            then = self._joining(rows * bands)
-        return self.kernel(blocks_for(items, form.teams), form.threads, partials, then)
+            w.add("base = distance(base, 1, step, 1)")
+        levels = self._levels() if self.chunks > 1 else []
+        fields = sum(len(tile.fields) for _, tile, _ in self.folded)
+        partials = 8 * fields * self.groups * sum(levels[:-1]) * form.columns
+        return self.kernel(blocks_for(items, form.teams), form.threads, partials, self.groups * sum(levels[1:]))
 
     # One team's fold
 
@@ -178,7 +176,7 @@ class ReduceSource(CudaOperands):
         form = self.form
         exchange = "turn" if form.turned else "shuffle"
         self.folded: list[tuple[str, TileFold, Expr]] = []
-        self.values: list[tuple[str, int | None]] = []  # for each reduction: its fold, the field of another's
+        self.values: list[tuple[int, int | None]] = []  # for each reduction: which fold has it, the field of another's
         sums = {id(f.operand(r)) for r in phase.reductions if (f := fold_for(r)).sum_field is not None}
         for reduction in phase.reductions:
             fold = fold_for(reduction)
@@ -191,12 +189,12 @@ class ReduceSource(CudaOperands):
         for reduction in phase.reductions:
             fold = fold_for(reduction)
             operand = fold.operand(reduction)
-            mine = [name for name, tile, known in self.folded if tile.fold == fold and known is operand]
+            same = [(number, tile.fold) for number, (_, tile, known) in enumerate(self.folded) if known is operand]
+            mine = [number for number, known in same if known == fold]
             if mine:
                 self.values.append((mine[0], None))
             else:
-                of = next((n, t) for n, t, o in self.folded if o is operand and t.fold.sum_field is not None)
-                self.values.append((of[0], of[1].fold.sum_field))
+                self.values.append(next((number, f.sum_field) for number, f in same if f.sum_field is not None))
 
     def _name(self, tile: TileFold) -> str:
         for name, known in self.tiles.items():
@@ -225,23 +223,30 @@ class ReduceSource(CudaOperands):
         self.alone = form.slots == 1 and form.lanes == 1 and self.stage.kind == "reduce"
         if not self.alone:
             self._slot_arrays()
-            first = f"team * {form.slots * form.columns}"
-            w.add(f"kept = int32({first} + held)", f"own = int32({first} + column)")
+            first = f"team, {form.slots * form.columns}"
+            w.add(f"kept = distance({first}, held, 1)", f"own = distance({first}, column, 1)")
         if form.slots == 1:
-            w.add(f"count = {self.index}(end - begin)", "r = begin")
+            w.add("count = distance(end, 1, begin, -1)", "r = begin")
             self._tile(phase, slots, "kept")
         else:
             w.add(f"tiles = int32((end - begin + {TILE - 1}) >> 8)", "t = worker")
             with w.block("while t < tiles:"):
                 w.add(
-                    f"r = {self.index}(begin + t * {TILE})", f"count = min({self.index}({TILE}), {self.index}(end - r))"
+                    f"r = distance(begin, 1, t, {TILE})", f"count = min(distance(1, {TILE}), distance(end, 1, r, -1))"
                 )
-                self._tile(phase, slots, f"kept + t * {form.columns}")
-                w.add(f"t = int32(t + {form.workers})")
+                w.add(f"into = distance(kept, 1, t, {form.columns})")
+                self._tile(phase, slots, "into")
+                w.add(f"t = distance(t, 1, 1, {form.workers})")
         if not self.alone:
             w.add(self._barrier())
         if form.slots > 1:
-            self._join_slots()
+            w.add(
+                f"turn = distance(worker, {form.lanes}, lane, 1)",
+                "extent = int64(end - begin)",
+                f"unit = int64({TILE})",
+            )
+            if self.chunks == 1:
+                self._join_slots()
 
     def _barrier(self) -> str:
         return "cuda.syncwarp()" if self.form.team <= 32 else "cuda.syncthreads()"
@@ -261,17 +266,17 @@ class ReduceSource(CudaOperands):
             for number, kind in enumerate(kinds):
                 self.arrays[f"own_{kind}"] = ("own_array", (kind, form.elements))
                 w.add(f"e{number} = own_{kind}()")
-            names = [[f"e{number}[{k}]" for number in range(len(operands))] for k in range(form.elements)]
             with w.block(f"for k in range({form.elements}):"):
-                w.add(f"{', '.join(f'e{number}[k]' for number in range(len(operands)))} = {call('k')}")
+                w.add(f"{', '.join(f'e{number}[k]' for number in range(len(operands)))} = {call('int32(k)')}")
+            for number in range(len(operands)):
+                w.add(f"e{number} = ({''.join(f'e{number}[{k}], ' for k in range(form.elements))})")
         else:
-            names = [[f"e{number}_{k}" for number in range(len(operands))] for k in range(form.elements)]
-            w.add(*(f"{', '.join(name)} = {call(str(k))}" for k, name in enumerate(names)))
+            self.arrays["each"] = ("each", (form.elements,))
+            w.add(f"{', '.join(f'e{number}' for number in range(len(operands)))} = {call('')}")
         for number, (name, tile, operand) in enumerate(self.folded):
             which = next(i for i, known in enumerate(operands) if known is operand)
-            values = ", ".join(names[k][which] for k in range(form.elements))
             fields = self._fields("s", number, tile)
-            w.add(f"{', '.join(fields)} = {name}_tile({values}, lane, rank, int64(r), count)")
+            w.add(f"{', '.join(fields)} = {name}_tile(e{which}, lane, rank, int64(r), count)")
         if self.alone:
             return
         with w.block("if rank == 0:"):
@@ -280,14 +285,15 @@ class ReduceSource(CudaOperands):
                     w.add(f"{memory}[{place}] = {field}")
 
     def _element(self, operands: list[Expr], kinds: list[str], slots: list[int]) -> Callable[[str], str]:
-        """Print a function of its own for the values of one element; return source for a call of it.
+        """Print a function of its own for the values of one element; return source for calls of it.
 
-        Called once for each element of a thread it is compiled once by numba, and NVVM sees loads that do not wait
-        for one another.
+        It is compiled once by numba, and NVVM sees loads that do not wait for one another. The source is asked for with
+        the number of the element; "" gives the tuple of all elements of a thread.
         """
         outer, self.w = self.w, Writer(depth=1)
         # Beyond the end the last element is read again, and not folded.
-        self.w.add(f"z = {self.index}(r + min({self.index}(lane + k * {self.form.lanes}), {self.index}(count - 1)))")
+        last = "distance(count, 1, 1, -1)"
+        self.w.add(f"z = distance(r, 1, min(distance(r, 0, lane, 1, k, {self.form.lanes}), {last}), 1)")
         accesses = self._at("z", operands, slots)
         emitter = self.emitter(accesses)
         emitter.known = dict(self.row_values)
@@ -297,7 +303,8 @@ class ReduceSource(CudaOperands):
         given = sorted({name for line in body for name in _OUTSIDE.findall(line)})
         name = f"element{len(self.functions)}"
         self.functions.append("\n".join([f"def {name}({', '.join(['r', 'k', 'lane', 'count', *given])}):", *body]))
-        return lambda k: f"{name}({', '.join(['r', f'int32({k})', 'lane', 'count', *given])})"
+        rest = ", ".join(["lane", "count", *given])
+        return lambda k: f"{name}(r, {k}, {rest})" if k else f"each({name}, r, {rest})"
 
     def _at(self, place: str, used: list[Expr], slots: list[int]) -> dict[int, Access]:
         """Print the addresses of the element `place` of a row; return how to read there."""
@@ -315,27 +322,26 @@ class ReduceSource(CudaOperands):
         """Print the joining of the states of a team's tiles in adjacent pairs: a function of the folds and the form."""
         form = self.form
         memory = [self._fields("m", number, tile) for number, (_, tile, _) in enumerate(self.folded)]
-        flat = ["own", "turn", "tiles", "extent", *(name for names in memory for name in names)]
+        flat = ["own", "turn", "tiles", "extent", "unit", *(name for names in memory for name in names)]
         w = Writer(depth=1)
-        w.add("near = int32(1)")
+        w.add("near = int64(1)")
         with w.block("while near < tiles:"):
-            w.add("t = int32(turn * 2 * near)")
+            w.add("t = turn * near * 2")
             with w.block("while t + near < tiles:"):
                 w.add(
-                    f"a = own + t * {form.columns}",
-                    f"b = a + near * {form.columns}",
-                    f"here = near * {TILE}",
-                    f"there = min(extent, (t + 2 * near) * {TILE}) - (t + near) * {TILE}",
+                    f"a = distance(own, 1, t, {form.columns})",
+                    f"b = distance(a, 1, near, {form.columns})",
+                    "here = near * unit",
+                    "there = min(here, extent - (t + near) * unit)",
                 )
                 for number, names in enumerate(memory):
                     left, right = [f"{m}[a]" for m in names], [f"{m}[b]" for m in names]
                     w.add(f"{', '.join(left)} = f{number}_join({', '.join([*left, 'here', *right, 'there'])})")
-                w.add(f"t = int32(t + {2 * form.team // form.columns} * near)")
-            w.add(self._barrier(), "near = int32(near * 2)")
+                w.add(f"t = distance(t, 1, near, {2 * form.team // form.columns})")
+            w.add(self._barrier(), "near = near * 2")
         text = "\n".join([f"def join_slots({', '.join(flat)}):", *w.lines]) + "\n"
         name = f"join_slots{len(self.shared_functions)}"
         self.shared_functions[name] = SharedFunction(text, tuple(tile for _, tile, _ in self.folded))
-        self.w.add(f"turn = int32(worker * {form.lanes} + lane)", "extent = int32(end - begin)")
         self.w.add(f"{name}({', '.join(flat)})")
 
     # What becomes of a state
@@ -347,34 +353,103 @@ class ReduceSource(CudaOperands):
 
     def _value(self, index: int, n: str) -> str:
         """Return source for the result of the phase's reduction number `index`."""
-        name, field = self.values[index]
-        number = next(i for i, (known, _, _) in enumerate(self.folded) if known == name)
-        state = self._state(number, self.folded[number][1])
+        number, field = self.values[index]
+        name, tile, _ = self.folded[number]
+        state = self._state(number, tile)
         return f"{name}_value({', '.join(state)}, int64({n}))" if field is None else state[field]
 
+    @property
+    def _first(self) -> str:
+        """Source for: the thread is the first of its team, or of its column."""
+        return "(lane == 0) & (worker == 0)" if self.form.workers > 1 else "(lane == 0)"
+
     def _results(self, phase: Phase, slots: list[int], n: str) -> None:
-        """Print the writing of a team's results, or of its states for the kernel that joins them."""
-        form, w = self.form, self.w
-        with w.block(f"if active and lane == 0{' and worker == 0' if form.workers > 1 else ''}:"):
-            if self.chunks == 1:
-                for index, reduction in enumerate(phase.reductions):
-                    self._write(reduction, self._value(index, n), f"a{slots[len(self.leaves) + index]}")
-            else:
-                slot = self.partial_slot = self._slot(PARTIAL, 0)
-                total = self.number(prod(self.outer) * -(-self.columns // form.columns) * self.chunks * form.columns)
-                w.add(f"q = p{slot} + 8 * (int64(item) * {form.columns} + column)")
-                field = 0
-                for number, (_, tile, _) in enumerate(self.folded):
-                    for name, dtype in zip(self._state(number, tile), tile.fields, strict=True):
-                        w.add(f"ptr_{dtype.name}(q + {8 * field} * int64({total}))[0] = {name}")
-                        field += 1
+        """Print the writing of a team's results, and of what is made of nothing but them."""
+        w = self.w
+        with w.block(f"if active & {self._first}:"):
+            emitter = self.emitter({})
+            for index, reduction in enumerate(phase.reductions):
+                dtype, name = reduction.buffer.dtype, f"row{index}"
+                w.add(f"{name} = {value_type(dtype)}({self._value(index, n)})")
+                if id(reduction.buffer) in self.stage.stored:
+                    self._write(reduction, name, f"a{slots[len(self.leaves) + index]}")
+                for leaf in self._finished():
+                    if leaf.buffer is reduction.buffer:
+                        emitter.known[id(leaf)] = name
+            for slot, store in zip(slots[len(slots) - len(self.stage.finish) :], self.stage.finish, strict=True):
+                value = writing(emitter.value(store.expr), store.buffer.dtype)
+                emitter.before.append(f"ptr_{memory_type(store.buffer.dtype)}(a{slot})[0] = {value}")
+            w.add(*emitter.before)
         if not self.alone:
             w.add(self._barrier())
 
+    def _finished(self) -> list[Load]:
+        """Return what the values read that are made of nothing but this stage's reductions."""
+        return [leaf for store in self.stage.finish for leaf in leaves(store.expr) if isinstance(leaf, Load)]
+
+    def _levels(self) -> list[int]:
+        """Return how many nodes a row has on each level above the tiles: the chunks of blocks first, one last."""
+        nodes = [self.chunks]
+        while nodes[-1] > 1:
+            nodes.append(-(-nodes[-1] // self.form.slots))
+        return nodes
+
+    def _climb(self, phase: Phase, slots: list[int], n: str) -> None:
+        """Print the joining of the states of blocks: up to `slots` neighbours by the last of their blocks to be ready.
+
+        It takes them into its shared memory, where they are joined as tiles are, and goes on one level up. Nobody
+        waits for another block.
+        """
+        form, w = self.form, self.w
+        shift, columns = form.slots.bit_length() - 1, form.columns
+        partial, counters = self._slot(PARTIAL, 0), self._slot(COUNTERS, 0)
+        total, groups = (self.number(x) for x in (self.groups * sum(self._levels()[:-1]) * columns, self.groups))
+        w.add(f"nodes = int64({self.number(self.chunks)})", "place = int64(part)", "below = int64(0)")
+        w.add("counted = int64(0)")
+        with w.block("while True:"):
+            self._join_slots()
+            with w.block("if nodes == 1:"):
+                self._results(phase, slots, n)
+                w.add("break")
+            w.add(
+                f"up = place >> {shift}",
+                f"ahead = (nodes + {form.slots - 1}) >> {shift}",
+                f"tiles = int32(min(int64({form.slots}), distance(nodes, 1, up, {-form.slots})))",
+                f"first = distance(below, 1, int64(group) * nodes, 1, up, {form.slots})",
+                f"start = distance(p{partial}, 1, first, {8 * columns}, column, 8)",
+            )
+            with w.block(f"if {self._first}:"):
+                w.add(f"mine = distance(start, 1, place & {form.slots - 1}, {8 * columns})")
+                w.add(*(f"{there} = {here}" for here, there in self._moved("own", "mine", total)))
+            w.add(f"counter = distance(p{counters}, 1, counted, 4, int64(group) * ahead, 4, up, 4)")
+            with w.block("if not last_to_come(counter, tiles):"):
+                w.add("break")
+            with w.block("if turn < tiles:"):  # a team has a thread for each slot of a column
+                w.add(f"other = distance(start, 1, turn, {8 * columns})", f"slot = distance(own, 1, turn, {columns})")
+                w.add(*(f"{here} = {there}" for here, there in self._moved("slot", "other", total)))
+            w.add(
+                self._barrier(),
+                f"below = distance(below, 1, nodes, {groups})",
+                f"counted = distance(counted, 1, ahead, {groups})",
+                f"unit = distance(unit, {form.slots})",
+                f"extent = min(int64({n}) - (up << {shift}) * unit, distance(unit, {form.slots}))",
+                "place = up",
+                "nodes = ahead",
+            )
+
+    def _moved(self, slot: str, address: str, total: str) -> list[tuple[str, str]]:
+        """Return source for the fields of the states in a slot of shared memory, and at an address."""
+        places: list[tuple[str, str]] = []
+        for number, (_, tile, _) in enumerate(self.folded):
+            for name, dtype in zip(self._fields("m", number, tile), tile.fields, strict=True):
+                places.append(
+                    (f"{name}[{slot}]", f"ptr_{dtype.name}(distance({address}, 1, {total}, {8 * len(places)}))[0]")
+                )
+        return places
+
     def _write(self, reduction: Reduction, value: str, address: str) -> None:
         dtype = reduction.buffer.dtype
-        stored = writing(f"{value_type(dtype)}({value})", dtype)
-        self.w.add(f"ptr_{memory_type(dtype)}({address})[0] = {stored}")
+        self.w.add(f"ptr_{memory_type(dtype)}({address})[0] = {writing(value, dtype)}")
 
     def _row_values(self, phase: Phase, slots: list[int], n: str) -> None:
         """Print the results of a row as values for the phases after it; every thread of the team has them."""
@@ -388,7 +463,7 @@ class ReduceSource(CudaOperands):
                     self.row_values[id(leaf)] = f"row{number}"
             if id(reduction.buffer) in self.stage.stored:
                 slot = slots[len(self.leaves) + len(self.stage.stores) + number]
-                with self.w.block("if active and lane == 0 and worker == 0:"):
+                with self.w.block(f"if active & {self._first}:"):
                     self._write(reduction, f"row{number}", f"a{slot}")
         self.w.add(self._barrier())  # before the next phase uses the memory of the states
 
@@ -397,7 +472,7 @@ class ReduceSource(CudaOperands):
         form, w = self.form, self.w
         threads = form.team
         w.add(f"z = {self.index}(worker * {form.lanes} + lane)")
-        with w.block(f"while active and z < {n}:"):
+        with w.block(f"while active & (z < {n}):"):
             accesses = self._at("z", [store.expr for store in phase.stores], slots)
             emitter = self.emitter(accesses)
             for store in phase.stores:
@@ -408,91 +483,4 @@ class ReduceSource(CudaOperands):
                 value = writing(emitter.value(store.expr), store.buffer.dtype)
                 emitter.before.append(f"ptr_{memory_type(store.buffer.dtype)}({address})[0] = {value}")
             w.add(*emitter.before)
-            w.add(f"z = {self.index}(z + {threads})")
-
-    # The second kernel
-
-    def _joining(self, groups: int) -> CudaKernel:
-        """Return the kernel that joins the states that teams found of one group of rows or columns."""
-        return JoinSource(self, groups).print()
-
-
-class JoinSource(CudaOperands):
-    """A block for each group of columns: its partial states are joined in adjacent pairs, in place."""
-
-    def __init__(self, first: ReduceSource, groups: int) -> None:
-        super().__init__(first.stage)
-        self.first = first
-        self.groups = groups
-        self.tiles = first.tiles
-
-    def print(self) -> CudaKernel:
-        """Return the kernel."""
-        first, w, index = self.first, self.w, self.index
-        columns, chunks = first.form.columns, first.chunks
-        chunk = TILE * first.form.slots
-        slot = self._slot(PARTIAL, 0)
-        parts, n = self.number(chunks), self.number(first.length)
-        total = self.number(self.groups * chunks * columns)
-        w.add("thread = int32(cuda.threadIdx.x)", f"group = {index}(cuda.blockIdx.x)")
-        w.add(f"groups = {self.number(self.groups)}")
-        with w.block("while group < groups:"):
-            w.add(f"start = p{slot} + 8 * int64(group) * {parts} * {columns}", f"near = {index}(1)")
-            with w.block(f"while near < {parts}:"):
-                w.add(f"t = {index}(thread >> {columns.bit_length() - 1})", f"column = thread & {columns - 1}")
-                w.add(f"t = {index}(t * 2 * near)")
-                with w.block(f"while t + near < {parts}:"):
-                    w.add(
-                        f"here = int64(near) * {chunk}",
-                        f"there = min(int64({n}), (int64(t) + 2 * near) * {chunk}) - (int64(t) + near) * {chunk}",
-                        f"a = start + 8 * (int64(t) * {columns} + column)",
-                        f"b = a + 8 * int64(near) * {columns}",
-                    )
-                    for number, (name, tile, _) in enumerate(first.folded):
-                        left, right = self._states(number, tile, "a", total), self._states(number, tile, "b", total)
-                        w.add(f"{', '.join(left)} = {name}_join({', '.join([*left, 'here', *right, 'there'])})")
-                    w.add(f"t = {index}(t + {2 * JOINED // columns} * near)")
-                w.add("cuda.syncthreads()", f"near = {index}(near * 2)")
-            self._finish(total, n)
-            w.add("cuda.syncthreads()", f"group = {index}(group + {index}(cuda.gridDim.x))")
-        return self.kernel(blocks_for(self.groups, 1), block=JOINED)
-
-    def _states(self, number: int, tile: TileFold, base: str, total: str) -> list[str]:
-        """Return source for the fields of a state in memory."""
-        field = sum(len(known.fields) for _, known, _ in self.first.folded[:number])
-        return [
-            f"ptr_{dtype.name}({base} + {8 * (field + i)} * int64({total}))[0]" for i, dtype in enumerate(tile.fields)
-        ]
-
-    def _finish(self, total: str, n: str) -> None:
-        first, w, index = self.first, self.w, self.index
-        names: list[str] = []
-        w.add(f"column = thread & {first.form.columns - 1}")
-        left = "group"
-        condition = f"thread < {first.form.columns}"
-        if first.by_column:
-            bands = -(-first.columns // first.form.columns)
-            nb = self.number(bands)
-            w.add(f"row = {self.quotient(left, nb, bands)}", f"band = rest({left}, row, {nb})")
-            w.add(f"c = {index}(band * {first.form.columns} + column)")
-            condition += f" and c < {self.number(first.columns)}"
-            left = "row"
-        names = self.decode(left, first.outer, "i") + (["c"] if first.by_column else [])
-        w.add("a = start + 8 * int64(column)")
-        with w.block(f"if {condition}:"):
-            for position, reduction in enumerate(self.stage.phases[0].reductions):
-                number, field = self._source(position)
-                name, tile, _ = first.folded[number]
-                state = self._states(number, tile, "a", total)
-                value = f"{name}_value({', '.join(state)}, int64({n}))" if field is None else state[field]
-                dtype = reduction.buffer.dtype
-                slot = self._slot(reduction.buffer, reduction.buffer.layout.offset)
-                strides = self.kept_strides[len(self.leaves) + position]
-                address = self.moved(f"p{slot}", len(self.leaves) + position, names, strides)
-                stored = writing(f"{value_type(dtype)}({value})", dtype)
-                w.add(f"ptr_{memory_type(dtype)}({address})[0] = {stored}")
-
-    def _source(self, position: int) -> tuple[int, int | None]:
-        """Return the number of the fold that has the result number `position`, and the field if it is another's."""
-        name, field = self.first.values[position]
-        return next(i for i, (known, _, _) in enumerate(self.first.folded) if known == name), field
+            w.add(f"z = distance(z, 1, 1, {threads})")

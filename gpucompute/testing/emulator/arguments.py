@@ -8,29 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DTypeError, OptionError, ShapeError
+from ...errors import DTypeError, ShapeError
 from .library import Kernel, Parameter
-
-Axes = tuple[int, int, int]
-
-
-def three(value: int | Sequence[int], name: str) -> Axes:
-    """Return a grid or a block as three extents.
-
-    Examples
-    --------
-    >>> three((4, 2), "grid")
-    (4, 2, 1)
-    """
-    given = tuple(value) if isinstance(value, Sequence) else (value,)
-    try:
-        extents = [int(extent.__index__()) for extent in given]
-    except AttributeError:
-        extents = []
-    if not 1 <= len(extents) <= 3 or any(not 0 <= extent < 2**32 for extent in extents):
-        raise OptionError(f"{name}={value!r}: expected a whole number, or a tuple of one to three")
-    x, y, z = (*extents, 1, 1)[:3]
-    return x, y, z
 
 
 def pack(kernel: Kernel, args: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import CompileError, LaunchError
-from .arguments import pack, three
+from ...launch.extents import three
+from .arguments import pack
 from .build import INCLUDE
 from .kernel import find
 from .library import Kernel, Library

@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ...launch.extents import three
 from . import build
-from .arguments import pack, three
+from .arguments import pack
 from .library import Kernel, Library, load
 from .source import Source
 from .source import load as load_source

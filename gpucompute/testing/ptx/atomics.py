@@ -11,7 +11,7 @@ from . import floating
 from .assembler import Assembler, Built, Reader, Writer
 from .machine import Machine, Threads
 from .memory import Piece, writable
-from .operation import Modifiers, UnknownForm
+from .operation import COMBINATIONS, Modifiers, UnknownForm
 from .syntax import Function, Instruction, Name, Vector
 from .types import STORAGE, TYPES, Array, Type
 
@@ -35,12 +35,7 @@ def _compare_and_swap(old: Array, expected: Array, new: Array) -> Array:
 
 
 UPDATES: dict[str, Update] = {
-    "add": np.add,
-    "min": np.minimum,
-    "max": np.maximum,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
+    **COMBINATIONS,
     "inc": _increment,
     "dec": _decrement,
     "exch": _exchange,

@@ -15,7 +15,7 @@ from . import floating
 from .assembler import Assembler, Built, Reader, Writer
 from .machine import STOP, Machine, Parked, Threads
 from .memory import Fault
-from .operation import Modifiers, UnknownForm
+from .operation import COMBINATIONS, Modifiers, UnknownForm
 from .syntax import Function, Instruction, Literal, Pair
 from .types import PREDICATE, TYPES, Array, Type
 
@@ -171,16 +171,6 @@ def _match(mode: str) -> Exchange:
     return exchange
 
 
-_REDUCTIONS: dict[str, np.ufunc] = {
-    "add": np.add,
-    "min": np.minimum,
-    "max": np.maximum,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-}
-
-
 def _reduction(name: str, kind: Type, nan: bool, absolute: bool) -> Exchange:
     def exchange(rows: Rows, masks: Array, value: Array) -> Sequence[Array]:
         if kind.is_float:
@@ -194,7 +184,7 @@ def _reduction(name: str, kind: Type, nan: bool, absolute: bool) -> Exchange:
         limits = np.iinfo(kind.dtype)
         neutral = {"min": limits.max, "max": limits.min, "and": limits.max if kind.kind != "s" else -1}.get(name, 0)
         table = rows.table(value, neutral)
-        return (_REDUCTIONS[name].reduce(table, axis=1, dtype=kind.dtype)[rows.row],)
+        return (COMBINATIONS[name].reduce(table, axis=1, dtype=kind.dtype)[rows.row],)
 
     return exchange
 
@@ -269,7 +259,7 @@ def _match_step(assembler: Assembler, instruction: Instruction, function: Functi
 
 def _redux(assembler: Assembler, instruction: Instruction, function: Function) -> Built:
     modifiers = Modifiers(instruction.modifiers, 0)
-    masked, name = modifiers.flag("sync"), modifiers.choice(*_REDUCTIONS)
+    masked, name = modifiers.flag("sync"), modifiers.choice(*COMBINATIONS)
     nan, absolute = modifiers.flag("NaN"), modifiers.flag("abs")
     kind = modifiers.type()
     modifiers.finish()
