@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CASES = (
     *("normalise", "black_scholes", "softmax", "standardise", "resize"),
-    *("short_rows", "channel_statistics", "photographs", "overhead"),
+    *("short_rows", "channel_statistics", "photographs", "overhead", "kmeans"),
 )
 PACKAGES = (
     *("gpucompute", "numpy", "numba", "llvmlite", "torch", "torchvision", "jax", "numexpr", "scipy", "scikit-learn"),

@@ -68,3 +68,19 @@ def test_photographs_to_torch_refuses_an_empty_folder(tmp_path: Path) -> None:
     done = run("photographs_to_torch.py", "--photographs", str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == f"{tmp_path} holds no JPEG or PNG; give another folder with --photographs\n"
+
+
+def test_kmeans() -> None:
+    for module in ("dask", "PIL", "sklearn"):
+        pytest.importorskip(module)
+    done = run("kmeans.py", "--colours", "8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("273280 pixels in 5 chunks, 96615 colours\n8 colours after ")
+    assert "other chunks, equal bits: True" in done.stdout
+
+
+def test_xarray_anomaly() -> None:
+    for module in ("dask", "xarray"):
+        pytest.importorskip(module)
+    done = run("xarray_anomaly.py", "--years", "1")
+    assert done.returncode == 0, done.stderr

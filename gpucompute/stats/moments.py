@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DTypeError, OptionError, ShapeError
+from ..errors import DTypeError, ShapeError
+from .sources import axes_of, chunked, is_chunked
 
 DTYPES = ("uint8", "float32")
 
@@ -28,7 +30,7 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
     Parameters
     ----------
     x : (...) uint8 or float32 array
-        NumPy's, or one on a GPU, where the results then are.
+        NumPy's, or one on a GPU, where the results then are; or Dask's or a store with chunks, for which they are lazy.
     axis : int, tuple of int or None
         The axes to reduce; None for all. ``(0, 1, 2)`` are the channels of an (N, H, W, C) batch, ``(0, 2, 3)`` those
         of an (N, C, H, W) one; neither copies anything.
@@ -43,10 +45,14 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
         inside `fuse`; the same on every machine and for any number of threads. A NaN makes all four NaN; -0 is
         smaller than 0.
 
+        For Dask arrays ``nobs`` is a number, the others are Dask arrays, and computed together they take one pass. The
+        bits are those without chunks: for uint8 always, for float32 where chunks end on multiples of 256 elements (but
+        for the sign of an extremum that is 0); else the order of float sums follows the chunks.
+
     Raises
     ------
     DTypeError, ShapeError, OptionError
-        For other dtypes, nothing to reduce, and axes that are not there.
+        For other dtypes, nothing to reduce or chunks of unknown size, and axes that are not there.
 
     Notes
     -----
@@ -69,17 +75,15 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
     >>> found.variance
     array([1230., 1230., 1230.])
     """
+    if is_chunked(x):
+        return _describe_chunks(chunked(x, "describe"), axis, ddof)
     from ..launch import arrays
 
     on_gpu = arrays.on_gpu(x)
     given = x if on_gpu else np.asarray(x)
     seen = arrays.view(x) if on_gpu else arrays.View(0, given.shape, given.dtype, given.flags.c_contiguous, False)
-    if seen.dtype.name not in DTYPES:
-        raise DTypeError(f"describe of {seen.dtype}: expected {' or '.join(DTYPES)}; convert it with .astype")
     order, shape, kept = _split(seen.shape, axis)
-    n = shape[0] * shape[2]
-    if n == 0:
-        raise ShapeError(f"describe of shape {seen.shape} along axis={axis!r}: expected at least one element")
+    n = _count(seen, axis)
     if order != sorted(order):
         given = given.transpose(*order).copy(order="C")
     elif not seen.contiguous:
@@ -96,6 +100,34 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
     return DescribeResult(n, (small, large), mean, variance)
 
 
+def _count(x: Any, axis: int | Sequence[int] | None) -> int:
+    """Return how many elements are reduced to one."""
+    if x.dtype.name not in DTYPES:
+        raise DTypeError(f"describe of {x.dtype}: expected {' or '.join(DTYPES)}; convert it with .astype")
+    n: int = prod(x.shape[a] for a in axes_of(axis, len(x.shape)))
+    if n == 0:
+        raise ShapeError(f"describe of shape {x.shape} along axis={axis!r}: expected at least one element")
+    return n
+
+
+def _describe_chunks(x: Any, axis: int | Sequence[int] | None, ddof: int) -> DescribeResult:
+    n = _count(x, axis)
+    small, large, mean, variance = _fused(axes_of(axis, x.ndim), ddof if n > ddof else None)(x)
+    return DescribeResult(n, (small, large), mean, variance)
+
+
+@cache
+def _fused(axes: tuple[int, ...], ddof: int | None) -> Callable[..., Any]:
+    """Return a fused function that gives the statistics; the variance is NaN without a `ddof`."""
+    from ..fusion import fuse
+
+    def describe(x: Any) -> Any:
+        variance = x.var(axes, ddof=ddof or 0)
+        return x.min(axes), x.max(axes), x.mean(axes), variance if ddof is not None else variance * np.nan
+
+    return fuse(describe)
+
+
 def _split(
     shape: tuple[int, ...], axis: int | Sequence[int] | None
 ) -> tuple[list[int], tuple[int, int, int], tuple[int, ...]]:
@@ -104,10 +136,7 @@ def _split(
     The sizes are (outer, channels, inner), of which the second is kept, and those of the axes kept.
     """
     ndim = len(shape)
-    given = tuple(range(ndim)) if axis is None else (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
-    if not all(-ndim <= a < ndim for a in given) or len({a % ndim for a in given}) != len(given):
-        raise OptionError(f"axis={axis!r} for an array of {ndim} axes: expected different ones of them")
-    reduced = sorted(a % ndim for a in given)
+    reduced = list(axes_of(axis, ndim))
     kept = [a for a in range(ndim) if a not in reduced]
     sizes = tuple(shape[a] for a in kept)
     order = list(range(ndim))
