@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import ops
 from .emit import Access, Emitter, memory_type, value_type, writing
-from .folds import Fold, FoldPart, fold_for
+from .folds import Fold, FoldPart, fold_for, folds_of
 from .operands import Operands, Writer
 from .plan import UNROLL, Apply, Expr, Load, Phase, Position, Reduction, Stage, Store, leaves
 
@@ -48,16 +48,6 @@ class ReduceSource(Operands):
         self.width = self.columns or COLUMNS
         self.exact = all(fold_for(r).exact for r in self.stage.reductions)
         self.outer = self.kept[: self.column_axis] if self.column_axis is not None else self.kept
-
-    def _columns_are_closer(self) -> bool:
-        """Whether most operands step less from column to column than from element to element of a reduction."""
-        votes = 0
-        for index in range(len(self.leaves)):
-            column = abs(self.kept_strides[index][-1])
-            element = abs(self.reduced_strides[index][-1]) if self.reduced else 0
-            if column and element:
-                votes += 1 if column < element else -1
-        return votes > 0
 
     def print(self) -> tuple[int, int]:
         """Print the kernel; return the number of work items and the rough cost of one."""
@@ -133,17 +123,12 @@ class ReduceSource(Operands):
         at = 0
         self.buffer_at: dict[int, int] = {}
         self.folded: list[tuple[str, int, Expr]] = []  # name, place of its state, operand
-        self.values: list[tuple[str, int, int | None]] = []  # for each reduction: name, place, field if not its own
         state = 0
         lanes = 0
-        sums = {id(fold.operand(r)) for r in phase.reductions if (fold := fold_for(r)).sum_field is not None}
         by_row = self.columns == 1 and all(fold_for(r).row for r in phase.reductions)
         self.tile = EXACT_TILE if self.exact and self.columns else TILES * TILE if by_row else TILE
-        for reduction in sorted(phase.reductions, key=lambda r: r.op == "sum"):
-            fold = fold_for(reduction)
-            operand = fold.operand(reduction)
-            if reduction.op == "sum" and id(operand) in sums:
-                continue  # the fold of m2 has it
+        folds, found = folds_of(phase.reductions)
+        for fold, operand in folds:
             name = self._fold_name(fold)
             self.folded.append((name, state, operand))
             state += fold.fields * self.width * 8
@@ -151,12 +136,8 @@ class ReduceSource(Operands):
             if id(operand) not in self.buffer_at:
                 self.buffer_at[id(operand)] = at
                 at += -(-self.tile * self.width * fold.buffer_dtype.itemsize // 64) * 64
-        for reduction in phase.reductions:
-            fold = fold_for(reduction)
-            own = [f for f in self.folded if self.folds[f[0]] == fold and f[2] is fold.operand(reduction)]
-            with_sum = [f for f in self.folded if self.folds[f[0]].sum_field is not None]
-            name, place, _ = own[0] if own else next(f for f in with_sum if f[2] is fold.operand(reduction))
-            self.values.append((name, place, None if own else self.folds[name].sum_field))
+        # For each reduction: name and place of its fold, and the field if that is the fold of another.
+        self.values = [(*self.folded[number][:2], field) for number, field in found]
         self.lanes_at = at
         self.counts_at = at + lanes
         self.stack_at = self.counts_at + LEVELS * 8

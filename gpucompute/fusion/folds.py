@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -146,6 +147,39 @@ def fold_for(reduction: Reduction) -> Fold:
             names, apart = ("m2_tile", "m2_join", "m2_value"), "m2_strided"
             return Fold("m2", *names, plain, plain, plain, "add", fields=3, sum_field=2, strided=apart)
     raise AssertionError(op)
+
+
+def folds_of(reductions: Sequence[Reduction]) -> tuple[list[tuple[Fold, Expr]], list[tuple[int, int | None]]]:
+    """Return the folds that reductions need, and where each finds its result.
+
+    Returns
+    -------
+    folds : list of (Fold, Expr)
+        Each with the values that it takes. The fold of m2 finds the sum of its values too.
+    found : list of (int, int or None)
+        For each reduction the number of its fold and, if that is the fold of another, the field.
+    """
+    wanted = [(fold := fold_for(reduction), fold.operand(reduction)) for reduction in reductions]
+    with_sums = [id(operand) for fold, operand in wanted if fold.sum_field is not None]
+    folds: list[tuple[Fold, Expr]] = []
+    for reduction, (fold, operand) in zip(reductions, wanted, strict=True):
+        elsewhere = reduction.op == "sum" and id(operand) in with_sums
+        if not elsewhere and _place(folds, fold, operand) is None:
+            folds.append((fold, operand))
+    found: list[tuple[int, int | None]] = []
+    for fold, operand in wanted:
+        own = _place(folds, fold, operand)
+        if own is not None:
+            found.append((own, None))
+        else:
+            others = [(number, f.sum_field) for number, (f, known) in enumerate(folds) if known is operand]
+            found.append(next((number, field) for number, field in others if field is not None))
+    return folds, found
+
+
+def _place(folds: list[tuple[Fold, Expr]], fold: Fold, operand: Expr) -> int | None:
+    """Return the number of a fold of an operand, if it is there."""
+    return next((number for number, (f, known) in enumerate(folds) if f == fold and known is operand), None)
 
 
 def _small_integer(expr: Expr) -> DType | None:

@@ -114,6 +114,16 @@ class Operands:
         self.operands.append((buffer, offset))
         return len(self.operands) - 1
 
+    def _columns_are_closer(self) -> bool:
+        """Whether most operands step less from column to column than from element to element of a reduction."""
+        votes = 0
+        for index in range(len(self.leaves)):
+            column = abs(self.kept_strides[index][-1])
+            element = abs(self.reduced_strides[index][-1]) if self.reduced else 0
+            if column and element:
+                votes += 1 if column < element else -1
+        return votes > 0
+
     def _decode(self, row: str, extents: list[int]) -> list[str]:
         """Print the indices of the axes `extents` of the work item `row`; return their names."""
         names = [f"i{axis}" for axis in range(len(extents))]

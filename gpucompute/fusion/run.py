@@ -42,7 +42,7 @@ class Fused:
         self.function = function
         self.precision = precision
         self.static = frozenset(static)
-        self._programs: OrderedDict[Any, tuple[Trace, Program]] = OrderedDict()
+        self._programs: OrderedDict[Any, tuple[Trace, Program, Any]] = OrderedDict()
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -54,9 +54,8 @@ class Fused:
         found = self._programs.get(key)
         if found is None:
             found = self._build(key, args, kwargs, arrays)
-        traced, program = found
-        table = None
-        if scalars or traced.derived:
+        traced, program, table = found
+        if scalars:
             table = _scalar_table(traced.scalar_values(scalars))
         if traced.captured:
             arrays += traced.captured
@@ -96,7 +95,7 @@ class Fused:
 
                 return explain(self, args, kwargs)
             raise FusionError(f"explain got an array that is being traced; call {self!r}.explain with real arrays")
-        _, program = self._programs.get(key) or self._build(key, args, kwargs, arrays)
+        _, program, _ = self._programs.get(key) or self._build(key, args, kwargs, arrays)
         return Explanation.of(self.__name__, program)
 
     def _bind(self, args: Any, kwargs: Any, arrays: list[Any], scalars: list[Any]) -> Any:
@@ -124,13 +123,14 @@ class Fused:
         scalars.clear()
         return describe(self.function, args, kwargs, self.static, arrays, scalars)
 
-    def _build(self, key: Any, args: Any, kwargs: Any, arrays: list[Any]) -> tuple[Trace, Program]:
+    def _build(self, key: Any, args: Any, kwargs: Any, arrays: list[Any]) -> tuple[Trace, Program, Any]:
+        """Return the trace, the program, and its table of scalars if the arguments have none (sizes, then)."""
         with self._lock:
             found = self._programs.get(key)
             if found is None:
                 traced = trace(self.function, args, kwargs, self.static)
-                found = traced, self._program(traced, arrays)
-                self._programs[key] = found
+                table = _scalar_table(traced.scalar_values([])) if traced.derived and not traced.scalars else None
+                found = self._programs[key] = traced, self._program(traced, arrays), table
                 if len(self._programs) > PROGRAMS:
                     self._programs.popitem(last=False)
             return found

@@ -207,7 +207,6 @@ def m2_tile(buffer, count, columns, first, acc, state):
     x = BUFFER(buffer)
     a = ACC(acc)
     s = STATE(state)
-    w = h * columns
     rest = min(count, 2 * h) - h
     if columns == 1:
         m = s[0]
@@ -216,14 +215,7 @@ def m2_tile(buffer, count, columns, first, acc, state):
         for i in range(rest, h):
             a[i] = square(x[i], m)
     else:
-        for i in range(rest):
-            for j in range(columns):
-                k = i * columns + j
-                a[k] = ACC_T(square(x[k], s[j]) + square(x[k + w], s[j]))
-        for i in range(rest, h):
-            for j in range(columns):
-                k = i * columns + j
-                a[k] = square(x[k], s[j])
+        m2_distances(x, a, s, rest, h, columns, columns)
     m2_squares(a, h, columns, state)
 
 
@@ -234,15 +226,19 @@ def m2_strided(buffer, count, columns, step, acc, state):
     x = BUFFER(buffer)
     a = ACC(acc)
     s = STATE(state)
-    rest = min(count, 2 * h) - h
+    m2_distances(x, a, s, min(count, 2 * h) - h, h, columns, step)
+    m2_squares(a, h, columns, state)
+
+
+def m2_distances(x, a, means, rest, h, columns, step):
+    """The first halving: squares of rows `h` apart, of which `rest` have a second."""
     for i in range(rest):
         for j in range(columns):
-            both = square(x[i * step + j], s[j]) + square(x[(i + h) * step + j], s[j])
+            both = square(x[i * step + j], means[j]) + square(x[(i + h) * step + j], means[j])
             a[i * columns + j] = ACC_T(both)
     for i in range(rest, h):
         for j in range(columns):
-            a[i * columns + j] = square(x[i * step + j], s[j])
-    m2_squares(a, h, columns, state)
+            a[i * columns + j] = square(x[i * step + j], means[j])
 
 
 def m2_means(count, columns, state):

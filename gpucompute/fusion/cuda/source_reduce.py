@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..emit import Access, memory_type, value_type, writing
-from ..folds import fold_for
+from ..folds import folds_of
 from ..operands import Writer
 from ..plan import Expr, Load, Phase, Reduction, Stage, leaves
 from .folds import TileFold
@@ -98,15 +98,10 @@ class ReduceSource(CudaOperands):
         self.columns = self.kept[-1] if self.by_column else 1
 
     def _columns_are_closer(self) -> bool:
-        """Whether most operands step less from column to column than from element to element of a reduction."""
-        if self.stage.kind != "reduce" or not self.kept or self.kept[-1] < COLUMNS or not self.reduced:
+        """Whether a warp shall read neighbouring columns."""
+        if self.stage.kind != "reduce" or not self.kept or self.kept[-1] < COLUMNS:
             return False
-        votes = 0
-        for index in range(len(self.leaves)):
-            column, element = abs(self.kept_strides[index][-1]), abs(self.reduced_strides[index][-1])
-            if column and element:
-                votes += 1 if column < element else -1
-        return votes > 0
+        return super()._columns_are_closer()
 
     def print(self) -> CudaKernel:
         """Return the kernel."""
@@ -176,25 +171,10 @@ class ReduceSource(CudaOperands):
         form = self.form
         exchange = "turn" if form.turned else "shuffle"
         self.folded: list[tuple[str, TileFold, Expr]] = []
-        self.values: list[tuple[int, int | None]] = []  # for each reduction: which fold has it, the field of another's
-        sums = {id(f.operand(r)) for r in phase.reductions if (f := fold_for(r)).sum_field is not None}
-        for reduction in phase.reductions:
-            fold = fold_for(reduction)
-            operand = fold.operand(reduction)
-            if reduction.op == "sum" and id(operand) in sums:
-                continue  # the fold of m2 has it
-            if not any(tile.fold == fold and known is operand for _, tile, known in self.folded):
-                tile = TileFold(fold, form.lanes, form.elements, exchange)
-                self.folded.append((self._name(tile), tile, operand))
-        for reduction in phase.reductions:
-            fold = fold_for(reduction)
-            operand = fold.operand(reduction)
-            same = [(number, tile.fold) for number, (_, tile, known) in enumerate(self.folded) if known is operand]
-            mine = [number for number, known in same if known == fold]
-            if mine:
-                self.values.append((mine[0], None))
-            else:
-                self.values.append(next((number, f.sum_field) for number, f in same if f.sum_field is not None))
+        folds, self.values = folds_of(phase.reductions)
+        for fold, operand in folds:
+            tile = TileFold(fold, form.lanes, form.elements, exchange)
+            self.folded.append((self._name(tile), tile, operand))
 
     def _name(self, tile: TileFold) -> str:
         for name, known in self.tiles.items():
