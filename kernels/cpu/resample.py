@@ -22,9 +22,10 @@ from typing import Any
 from numba.extending import register_jitable
 from numpy import float32, float64, int32, uint8, uint32
 
+from .transpose import SIDE, transpose, transpose_back
 from .wide import wide_loops
 
-LANES = 16
+LANES = SIDE
 STEP = 4
 BITS = 22
 HALF = 1 << (BITS - 1)
@@ -100,14 +101,13 @@ def horizontal(
             for x in range(0, source.shape[1], LANES):
                 touched ^= source[r, x]
         sums[0, 0] = int32(touched)  # or the compiler leaves it out
-        if height == LANES:
-            for x in range(source.shape[1]):
-                for r in range(LANES):
-                    block[x, r] = source[r, x]
-        else:
-            for x in range(source.shape[1]):
-                for r in range(height):
-                    block[x, r] = source[r, x]
+        squares = source.shape[1] // SIDE if height == LANES else 0
+        for i in range(squares):
+            place = source.ctypes.data + i * SIDE * source.strides[1]
+            transpose(place, source.strides[0], block.ctypes.data + i * SIDE * LANES * 4, channels)
+        for x in range(squares * SIDE, source.shape[1]):
+            for r in range(height):
+                block[x, r] = source[r, x]
         for x in range(readable, x1):
             for r in range(height):
                 word = uint32(0)
@@ -129,8 +129,12 @@ def horizontal(
         else:
             weigh_many_columns(block, x0, lo, k, packed, sums, channels)
         target = rows[top - first_row : top - first_row + height]
+        squares = lo.shape[0] // SIDE if height == LANES else 0
+        for i in range(squares):
+            place = target.ctypes.data + i * SIDE * target.strides[1]
+            transpose_back(packed.ctypes.data + i * SIDE * LANES * 4, place, target.strides[0], channels)
         for r in range(height):
-            for x in range(lo.shape[0]):
+            for x in range(squares * SIDE, lo.shape[0]):
                 target[r, x] = packed[x, r]
 
 
