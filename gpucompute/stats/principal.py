@@ -28,9 +28,10 @@ class PCA:
 
     Attributes
     ----------
-    components_ : (n_components_, d) ndarray
+    components_ : (k, d) ndarray
         Orthonormal, by falling variance. The largest entry of each is positive.
-    explained_variance_, explained_variance_ratio_, singular_values_ : (n_components_,) ndarray
+    explained_variance_, explained_variance_ratio_, singular_values_ : (k,) ndarray
+        k is ``n_components_``.
     mean_ : (d,) ndarray
     noise_variance_ : float
         The mean of the variances left out; 0 if there are none.
@@ -119,7 +120,7 @@ class PCA:
         self.noise_variance_ = float(rest.mean()) if len(rest) else 0.0
 
     def transform(self, X: Any) -> Any:
-        """Return the (n, n_components_) coordinates of rows along the components; lazy for chunks."""
+        """Return the (n, ``n_components_``) coordinates of rows along the components; lazy for chunks."""
         given = self._rows(X, "transform", self.n_features_in_)
         matrix = self.components_.T / self._scale()
         return _mapped("pca-transform", given, matrix, -(self.mean_ @ matrix))
