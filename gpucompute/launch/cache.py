@@ -16,7 +16,6 @@ import functools
 import hashlib
 import importlib.metadata
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import config
 from . import disk, flat, forks
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, without_addresses
 
 if TYPE_CHECKING:
     from .compiler import Unit
@@ -182,8 +181,8 @@ def _key(kernel: Unit, fast: bool) -> tuple[str, bool]:
     if not shared:  # only this process knows the function: its identity tells it from others
         users = [(name, repr(id(user.function))) for name, user in sorted(kernel.users.items())]
     folds = repr(sorted(kernel.folds.items()))
-    if shared:  # fingerprints tell their functions, and addresses differ between processes
-        folds = re.sub(" at 0x[0-9a-fA-F]+", "", folds)
+    if shared:
+        folds = without_addresses(folds)
     parts = [
         surroundings(),
         str(fast),

@@ -31,7 +31,7 @@ _NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint6
 SMALL = {"add", "multiply", "larger", "smaller", "greater", "less", "fold_value", "m2_value", "arg_value"}
 # What folds call, each after what it calls itself.
 _HELPERS = (
-    "better", "same", "in_two", "in_four", "halve", "square", "m2_means", "m2_squares", "m2_distances", "fold_tile",
+    "better", "same", "halve", "square", "m2_means", "m2_squares", "m2_distances", "fold_tile",
     "fold_strided", "any_order_tile"
 )  # fmt: skip
 # Intrinsics that may become calls of a library.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,14 @@ def fingerprint(function: Callable[..., Any]) -> str | None:
     """
     parts: list[str] = []
     return "\n".join(parts) if _describe(function, parts, set()) else None
+
+
+def without_addresses(text: str) -> str:
+    """Return the repr of something without the addresses of functions, which differ between processes.
+
+    For keys that have the functions' fingerprints besides.
+    """
+    return re.sub(" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _describe(value: Any, parts: list[str], seen: set[int]) -> bool:

@@ -43,6 +43,11 @@ def fold(combine: str, dtype: np.dtype[Any], *, whole: bool) -> Any:
         name = f"llvm.masked.load.v{LANES}f{8 * dtype.itemsize}.p0"
         kind = ir.FunctionType(vector, [vector.as_pointer(), word, flags, vector])
         lacking = ir.Constant(vector, [neutral] * LANES)
+        numbers = ir.VectorType(word, LANES)
+        if not whole:
+            load = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+            count = builder.insert_element(ir.Constant(numbers, ir.Undefined), builder.trunc(args[1], word), word(0))
+            counts = builder.shuffle_vector(count, count, ir.Constant(numbers, [0] * LANES))
         parts = []
         for place in range(TILE // LANES):
             here = builder.gep(start, [word(place)])
@@ -50,12 +55,8 @@ def fold(combine: str, dtype: np.dtype[Any], *, whole: bool) -> Any:
                 part = builder.load(here)
                 part.align = dtype.itemsize
             else:
-                count = builder.trunc(args[1], word)
-                counts = builder.insert_element(ir.Constant(ir.VectorType(word, LANES), ir.Undefined), count, word(0))
-                counts = builder.shuffle_vector(counts, counts, ir.Constant(ir.VectorType(word, LANES), [0] * LANES))
-                numbers = [place * LANES + lane for lane in range(LANES)]
-                there = builder.icmp_signed("<", ir.Constant(ir.VectorType(word, LANES), numbers), counts)
-                load = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+                places = ir.Constant(numbers, list(range(place * LANES, (place + 1) * LANES)))
+                there = builder.icmp_signed("<", places, counts)
                 part = builder.call(load, [here, word(dtype.itemsize), there, lacking])
             parts.append(part)
         unordered = [builder.fcmp_unordered("uno", a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import DTypeError, MissingExtraError, OptionError, ShapeError
-
-
-def is_dask(x: Any) -> bool:
-    """Tell whether `x` is a Dask array; nothing is imported for it."""
-    module = sys.modules.get("dask.array")
-    return module is not None and isinstance(x, module.Array)
+from ..hardware import library_of
 
 
 def is_chunked(x: Any) -> bool:
     """Tell whether `x` is a Dask array, or a store that `gpucompute.chunked.from_array` cuts into chunks."""
     stored = all(hasattr(x, name) for name in ("shape", "dtype", "chunks", "__getitem__"))
-    return is_dask(x) or (stored and not isinstance(x, np.ndarray))
+    return library_of(x) == "dask" or (stored and not isinstance(x, np.ndarray))
 
 
 def chunked(x: Any, name: str) -> Any:
@@ -35,7 +29,7 @@ def chunked(x: Any, name: str) -> Any:
     MissingExtraError
         A store is given and Dask is not installed.
     """
-    if not is_dask(x):
+    if library_of(x) != "dask":
         try:
             from ..chunked.sources import from_array
         except ModuleNotFoundError as error:

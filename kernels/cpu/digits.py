@@ -30,6 +30,14 @@ def find(prefix: int, prefixes: Array, low: int, high: int) -> int:
     return -1
 
 
+@register_jitable
+def group_of(k: int, j: int, shifts: Array, table: Array, prefixes: Array) -> int:
+    # the group of a key of column j, -1 if its prefix is not asked for; shifts, table, prefixes: as in count_next
+    digit = (k >> shifts[0]) + shifts[1]
+    group = int64(table[0, j, digit])
+    return find(k >> shifts[2], prefixes, group, int64(table[1, j, digit])) if group >= 0 else -1
+
+
 def count_first(x: Array, flip: int, sign: int, top: int, shift: int, bias: int, counts: Array, nans: Array) -> None:
     """Count the first digits, ``(key >> shift) + bias``, of each column.
 
@@ -60,17 +68,13 @@ def count_next(
     table: (2, columns, first digits) int32: the groups with a first digit begin and end there; -1: there are none
     prefixes: (groups,) int64, ascending in each column -> counts: (groups, 2**bits) int64, added to
     """
-    first, bias, shift = shifts[0], shifts[1], shifts[2]
-    below, mask = shift - bits, (int64(1) << bits) - 1
+    below, mask = shifts[2] - bits, (int64(1) << bits) - 1
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             k = key(x[i, j], flip, sign)
-            digit = (k >> first) + bias
-            group = int64(table[0, j, digit])
+            group = group_of(k, j, shifts, table, prefixes)
             if group >= 0:
-                group = find(k >> shift, prefixes, group, int64(table[1, j, digit]))
-                if group >= 0:
-                    counts[group, (k >> below) & mask] += 1
+                counts[group, (k >> below) & mask] += 1
 
 
 def collect(
@@ -80,17 +84,13 @@ def collect(
 
     shifts, table, prefixes: as in count_next; groups: int32, keys: int64, both with room for all.
     """
-    first, bias, shift = shifts[0], shifts[1], shifts[2]
     count = 0
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             k = key(x[i, j], flip, sign)
-            digit = (k >> first) + bias
-            group = int64(table[0, j, digit])
+            group = group_of(k, j, shifts, table, prefixes)
             if group >= 0:
-                group = find(k >> shift, prefixes, group, int64(table[1, j, digit]))
-                if group >= 0:
-                    groups[count] = group
-                    keys[count] = k
-                    count += 1
+                groups[count] = group
+                keys[count] = k
+                count += 1
     return count

@@ -122,37 +122,16 @@ def fold_strided(buffer, count, columns, step, acc, state):
 
 
 def halve(a, rows, columns):
-    """Fold `rows` rows of lanes, a power of two up to 128, into the first, in place.
-
-    Written without a loop over the halvings: with a constant number of columns the compiler then knows how long each
-    walk is and makes whole vectors of it; a tile of 256 float32 takes a third of the time.
-    """
-    if rows == 128:
-        in_two(a, 64 * columns)
-    if rows >= 64:
-        in_four(a, 16 * columns)
-    if rows == 32:
-        in_two(a, 16 * columns)
-    if rows >= 16:
-        in_four(a, 4 * columns)
-    if rows == 8:
-        in_two(a, 4 * columns)
-    if rows >= 4:
-        in_four(a, columns)
+    """Fold `rows` rows of lanes, a power of two, into the first, in place."""
+    while rows >= 4:
+        w = rows // 4 * columns
+        for i in range(w):
+            left = ACC_T(combine(a[i], a[i + 2 * w]))
+            a[i] = ACC_T(combine(left, ACC_T(combine(a[i + w], a[i + 3 * w]))))
+        rows //= 4
     if rows == 2:
-        in_two(a, columns)
-
-
-def in_two(a, w):
-    for i in range(w):
-        a[i] = ACC_T(combine(a[i], a[i + w]))
-
-
-def in_four(a, w):
-    """Two halvings in one walk."""
-    for i in range(w):
-        left = ACC_T(combine(a[i], a[i + 2 * w]))
-        a[i] = ACC_T(combine(left, ACC_T(combine(a[i + w], a[i + 3 * w]))))
+        for j in range(columns):
+            a[j] = ACC_T(combine(a[j], a[j + columns]))
 
 
 def any_order_tile(buffer, count, columns, first, acc, state):

@@ -29,7 +29,7 @@ def transpose(typing_context: Any, source: Any, step: Any, target: Any, channels
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         quarter, whole = ir.VectorType(byte, SIDE), ir.VectorType(byte, SIDE * 4)
         # Four pixels from each of four loads, of which none reaches beyond the row: the last one begins earlier.
-        starts = [min(4 * count * i, (SIDE - 1) * count + count - SIDE) if count > 1 else 0 for i in range(4)]
+        starts = [min(4 * count * i, SIDE * (count - 1)) for i in range(4)]
         spread = [
             SIDE * i + count * (4 * i + j) + c - starts[i] if c < count else 4 * SIDE
             for i in range(4) for j in range(4) for c in range(4)

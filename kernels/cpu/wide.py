@@ -13,7 +13,7 @@ def wide_loops(typing_context: Any) -> Any:
     """Call it in the function whose loops are meant: what it calls is made into vectors before it is inlined.
 
     LLVM tunes for processors that slow down with 512 bits and stops at 256. A sum of the squares of bytes takes 0.6 of
-    the time with 512, distances of k-means 0.7.
+    the time with 512, distances of k-means 0.8.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

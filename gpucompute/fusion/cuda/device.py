@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from ...errors import DeviceError, OutOfRangeError, ShapeError
 from ...launch import arrays as device_arrays
 from ...launch import cubins, cuda, drivers, faults, transfers
-from ...launch.fingerprint import fingerprint
+from ...launch.fingerprint import fingerprint, without_addresses
 from ..layout import Layout
 from ..run import DEVICE_ARRAYS
 from ..trace import Trace
@@ -193,8 +192,7 @@ def cubin_of(kernel: CudaKernel, fast: bool, arch: str) -> bytes:
 
 def key_of(kernel: CudaKernel, fast: bool) -> list[str] | None:
     """Return all that decides the code of a kernel; None if it calls what only this process knows."""
-    called = f"{sorted(kernel.tiles.items())!r} {kernel.functions!r}"
-    called = re.sub(" at 0x[0-9a-fA-F]+", "", called)  # addresses differ between processes; fingerprints tell functions
+    called = without_addresses(f"{sorted(kernel.tiles.items())!r} {kernel.functions!r}")
     parts = ["fuse", str(fast), _sources(), kernel.source, called]
     users = [(name, fingerprint(user.function)) for name, user in sorted(kernel.users.items())]
     for name, tile in sorted(kernel.tiles.items()):
