@@ -7,8 +7,8 @@ table of addresses, takes result memory from the pool and runs each stage on the
 from __future__ import annotations
 
 import ctypes
-import threading
-from math import prod
+from math import inf, prod
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from .plan import Buffer, Plan, Stage
 
 SMALL = 200_000  # rough operations below which a second thread is not worth waking (about 20 µs of work)
 
-_local = threading.local()
 _EMPTY = {"sum": 0, "prod": 1, "any": False, "all": True, "m2": 0}
 
 
@@ -40,6 +39,8 @@ class _Step:
         self.items = kernel.items
         self.chunk = max(1, SMALL // 4 // max(kernel.cost, 1))
         self.inline = kernel.items * kernel.cost < SMALL
+        self.address = cache.address_of(kernel, fast)
+        self.seconds = inf  # that the last call took
         self.scratch = kernel.scratch
         self.rows = kernel.rows
 
@@ -47,23 +48,19 @@ class _Step:
         call, q, scratch = self.call, self.q, self.scratch
         p += self.p
         if self.inline:
-            call(0, self.items, p, q, _scratch(scratch) if scratch else 0, k, e)
+            call(0, self.items, p, q, cpu.scratch_memory(scratch), k, e)
         else:
-            cpu.parallel_for(
-                lambda lo, hi: call(lo, hi, p, q, _scratch(scratch) if scratch else 0, k, e), self.items,
-                chunk=self.chunk,
-            )  # fmt: skip
+            began = perf_counter()
+            if self.seconds < cpu.LONG:
+                words = p, q, k, ctypes.addressof(e) if e is not None else 0
+                cpu.run_kernel(self.address, words, self.items, scratch, self.seconds)
+            else:
+                cpu.parallel_for(
+                    lambda lo, hi: call(lo, hi, p, q, cpu.scratch_memory(scratch), k, e), self.items, chunk=self.chunk
+                )
+            self.seconds = perf_counter() - began
         if self.rows:
             call(0, -self.rows - 1, p, q, 0, k, e)
-
-
-def _scratch(nbytes: int) -> int:
-    """Return the address of at least `nbytes` of memory that belongs to this thread."""
-    held: tuple[int, int, Any] = getattr(_local, "scratch", (0, 0, None))
-    if held[0] < nbytes:
-        block = np.empty(nbytes + 64, np.uint8)
-        held = _local.scratch = (nbytes, -(-block.ctypes.data // 64) * 64, block)
-    return held[1]
 
 
 class Program:

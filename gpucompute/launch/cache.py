@@ -203,7 +203,7 @@ def surroundings() -> str:
     for place in [Path(root) for root in package.__path__]:
         for path in sorted(place.rglob("*.py")):
             digest.update(path.read_bytes())
-    for name in ("compiler.py", "user_fold.py", "vectors.py"):
+    for name in ("atomics.py", "compiler.py", "user_fold.py", "vectors.py"):
         digest.update(Path(__file__).with_name(name).read_bytes())
     versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite")]
     settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")]

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..kernels import scalar
-from ..kernels.cpu import gather, quotient, reduce, wide
-from . import user_fold, vectors
+from ..kernels.cpu import gather, mailbox, quotient, reduce, wide
+from . import atomics, user_fold, vectors
 
 if TYPE_CHECKING:
     from ..fusion.folds import Fold
@@ -215,9 +215,10 @@ def _common(fast: bool) -> dict[str, Any]:
     names["checked"] = _decorate(gather.checked, fast)
     divide = quotient.divide_plainly if fast or not _has_fused_multiply_add() else quotient.divide_row
     names["divide_row"] = _rebuild(divide, {**vars(quotient), **names}, fast)
-    names["call_tile"] = _caller(6)
-    names["call_join"] = _caller(5)
+    names.update(call_tile=_caller(6), call_join=_caller(5), call_kernel=_caller(7), **atomics.functions())
     names["copy_words"] = _rebuild(reduce.copy_words, {"INT64": names["ptr_int64"], "range": range}, fast)
+    for function in (mailbox.take_pieces, mailbox.lead, mailbox.serve):
+        names[function.__name__] = _rebuild(function, {**vars(mailbox), **names}, fast)
     return names
 
 
@@ -287,19 +288,15 @@ def _caller(words: int) -> Any:
         return context.get_dummy_value()
 
     signature = types.void(*[types.int64] * (words + 1))
-    if words == 5:
-
-        @intrinsic
-        def call_five(typing_context: Any, f: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
-            return signature, generate
-
-        return call_five
-
-    @intrinsic
-    def call_six(typing_context: Any, f: Any, a: Any, b: Any, c: Any, d: Any, e: Any, g: Any) -> Any:
-        return signature, generate
-
-    return call_six
+    # An intrinsic has a fixed number of parameters, which numba reads from the function's text.
+    names = ", ".join(f"word{i}" for i in range(words))
+    scope: dict[str, Any] = {}
+    exec(
+        f"def call_address(typing_context, address, {names}):\n    return given\n",
+        {"given": (signature, generate)},
+        scope,
+    )
+    return intrinsic(scope["call_address"])
 
 
 def _pointer(name: str) -> Any:

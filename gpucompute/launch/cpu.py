@@ -15,6 +15,9 @@ Processes cannot see each other, so there the default n speaks for fairness. The
    these run one worker for each core;
 5. the cores that the process may use: affinity, and the CPU quota of its container.
 
+Calls of kernels that are known to be short go another way, `run_kernel`: the same threads take pieces from memory that
+they share, without Python in between (see `mailbox`).
+
 numba's own ``parallel=True`` is not used: it takes seconds to compile, and its default thread layer must not be
 entered by two threads at once; the one that is safe then and after a fork, TBB, is a further dependency.
 """
@@ -33,21 +36,26 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from ..config import integer
 from ..errors import OptionError
 from ..limits import cores_available
+from .mailbox import Mailbox, native, work_off
 
 Body = Callable[[int, int], object]
 Function = TypeVar("Function", bound=Callable[..., Any])
+Words = tuple[int, int, int, int]
 
 FIRST = 64  # the first piece is 1/64 of a thread's share and tells the speed
 LAST = 16  # pieces shrink towards the end, to 1/16 of a thread's share
 SHORT = 5e-5  # seconds; handing a piece to another thread costs about 10 µs, so pieces are not shorter than this
 LONG = 5e-2  # seconds; nor longer than this, so that Ctrl-C is prompt
+PIECE = 2.5e-5  # seconds that a piece of a short kernel should take; there, another piece costs next to nothing
 
 _chosen: int | None = None  # by set_threads
 _chosen_before_fork = False
-_local = threading.local()  # .busy: this thread runs a body
+_local = threading.local()  # .busy: this thread runs a body; .scratch: bytes, address and owner of its memory
 
 
 def set_threads(n: int) -> None:
@@ -187,6 +195,7 @@ class _Helper:
 
     def __init__(self, pool: _Pool) -> None:
         self.job: _Job | None = None
+        self.mailbox: Mailbox | None = None  # when a kernel was handed to it
         self.wake = allocate_lock()
         self.wake.acquire()
         self._pool = pool
@@ -196,8 +205,16 @@ class _Helper:
         _local.busy = True  # a body that calls parallel_for goes on by itself
         while True:
             self.wake.acquire()
-            self._work()
-            self._pool.resting.append(self)
+            if self.job is not None:
+                self._work()
+                self._pool.resting.append(self)
+            if self.mailbox is not None:
+                native().serve(self.mailbox.address, native().patience)
+
+    def rouse(self) -> None:
+        """Make it look for what it was given. Only who took it from `_Pool.resting` may; waking it twice is no harm."""
+        if self.wake.locked():
+            self.wake.release()
 
     def _work(self) -> None:
         """Work on the job; in a method of its own, so that nothing of it stays in the sleeping thread."""
@@ -237,19 +254,45 @@ class _Pool:
             return True  # the first piece is a small part, and tells whether helpers are worth while
         worth = int((job.end - job.start) / job.least) - 1
         for _ in range(min(self.room(job.threads), worth)):
-            try:
-                helper = self.resting.pop()
-            except IndexError:
-                try:
-                    helper = _Helper(self)
-                except RuntimeError:  # no more threads, or the interpreter is shutting down
-                    break
+            helper = self.helper()
+            if helper is None:
+                break
             try:
                 self.working.add(helper)
                 helper.job = job
+                if helper.mailbox is not None:
+                    helper.mailbox.dismiss()
             finally:
-                helper.wake.release()
+                helper.rouse()
         return True
+
+    def helper(self) -> _Helper | None:
+        """Take a helper that rests, or a new one."""
+        try:
+            return self.resting.pop()
+        except IndexError:
+            try:
+                return _Helper(self)
+            except RuntimeError:  # no more threads, or the interpreter is shutting down
+                return None
+
+    def summon(self, helpers: list[_Helper], count: int, scratch: int) -> None:
+        """Fill `helpers` with up to `count`, each of which is awake, or wakes up, to see what is posted to it."""
+        while len(helpers) < count and (helper := self.helper()) is not None:
+            helpers.append(helper)
+            self.working.add(helper)
+            if helper.mailbox is None:
+                helper.mailbox = Mailbox()
+            helper.mailbox.reserve(scratch)
+            if helper.mailbox.unattended:
+                helper.rouse()
+
+    def dismiss(self, caller: int, helpers: list[_Helper]) -> None:
+        """End a call of `run_kernel`; can be begun again when it was interrupted."""
+        self.callers.discard(caller)
+        self.working.difference_update(helpers)
+        while helpers:
+            self.resting.append(helpers.pop())
 
 
 _pool = _Pool()
@@ -317,6 +360,55 @@ def parallel_for(body: Body, n: int, *, chunk: int = 1) -> None:
             raise error
         finally:
             del error  # its traceback holds this frame, and so the arguments
+
+
+def run_kernel(kernel: int, words: Words, items: int, scratch: int, seconds: float) -> None:
+    """Run a stage's kernel for all of its items on several threads; one that takes less than `LONG`.
+
+    Parameters
+    ----------
+    kernel : int
+        Address of the machine code.
+    words : tuple of int
+        Its arguments p, q, k and e (see `fusion/codegen.py`).
+    items : int
+        Work items.
+    scratch : int
+        Bytes of scratch memory that it needs in each thread.
+    seconds : float
+        How long the last such call took.
+    """
+    pool, me, threads = _pool, threading.get_ident(), get_threads()
+    pieces = min(int(seconds * threads / PIECE), items)
+    helpers: list[_Helper] = []
+    late = None
+    try:
+        if not getattr(_local, "busy", False):
+            pool.callers.add(me)
+            pool.summon(helpers, min(pool.room(threads), pieces - 1), scratch)
+        mailboxes = [helper.mailbox for helper in helpers if helper.mailbox is not None]
+        piece = -(-items // pieces) if mailboxes else items
+        work_off(kernel, words, items, piece, scratch_memory(scratch), mailboxes)
+    finally:
+        while True:
+            try:
+                pool.dismiss(me, helpers)
+                break
+            except KeyboardInterrupt as error:  # nobody would be left to help if they did not return
+                late = error
+    if late is not None:
+        raise late
+
+
+def scratch_memory(nbytes: int) -> int:
+    """Return the address of at least `nbytes` of memory that belongs to this thread, 0 for none."""
+    if not nbytes:
+        return 0
+    held: tuple[int, int, Any] = getattr(_local, "scratch", (0, 0, None))
+    if held[0] < nbytes:
+        block = np.empty(nbytes + 64, np.uint8)
+        held = _local.scratch = (nbytes, -(-block.ctypes.data // 64) * 64, block)
+    return held[1]
 
 
 @functools.cache
