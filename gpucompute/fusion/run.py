@@ -121,7 +121,13 @@ class Fused:
 
         arrays.clear()
         scalars.clear()
-        return describe(self.function, args, kwargs, self.static, arrays, scalars)
+        known = len(DEVICE_ARRAYS)
+        key = describe(self.function, args, kwargs, self.static, arrays, scalars)
+        if len(DEVICE_ARRAYS) > known:  # from the next call on, these arrays have another key
+            arrays.clear()
+            scalars.clear()
+            return self._bind(args, kwargs, arrays, scalars)
+        return key
 
     def _build(self, key: Any, args: Any, kwargs: Any, arrays: list[Any]) -> tuple[Trace, Program, Any]:
         """Return the trace, the program, and its table of scalars if the arguments have none (sizes, then)."""
