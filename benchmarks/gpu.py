@@ -4,7 +4,8 @@
 
 ``--everything`` also runs the GPU's tests, thousands of generated programs and the kernel pairs against the CPU's bits,
 the cases of `gpu_cases.py` and compute-sanitizer, each as a command of its own. ``--fake`` takes the same steps without
-a GPU, on the fake driver or the CPU: it shows that they run, not what they would take.
+a GPU, on the fake driver or the CPU: it shows that they run, not what they would take. The exit status is 1 if a
+command failed or could not run; goals of speed that were missed are marked.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from gpucompute.launch import arrays, cubins, cuda, drivers, nvrtc
 from gpucompute.testing import driver as fake
 
 CALLS = 10_000
+# At most; "cold" is after the compiler's first use.
+GOALS = {"launch, us": {"": 10.0}, "compile, ms": {"from disk": 20.0, "": 300.0, "first use": float("inf")}}
 SOURCE = """
 extern "C" __global__ void four(float *y, const float *a, const float *b, const float *c, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -144,6 +147,15 @@ def answers(commands: dict[str, list[str]]) -> dict[str, str]:
     return said
 
 
+def verdict(table: str, row: str, value: Any) -> str:
+    """Say whether a goal is met, where there is one: that of the longest name with which the row's ends."""
+    goals = [(name, goal) for name, goal in GOALS.get(table, {}).items() if row.endswith(name)]
+    if not goals:
+        return ""
+    goal = max(goals, key=lambda found: len(found[0]))[1]
+    return f"{'met' if value <= goal else 'MISSED'}: at most {goal:g}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What this package does on a GPU.")
     parser.add_argument("--fake", action="store_true", help="on the fake driver, to see that every step runs")
@@ -170,7 +182,10 @@ def main() -> None:
     for name, value in found.items():
         for part, number in value.items() if isinstance(value, dict) else [("", value)]:
             shown = f"{number:.2f}" if isinstance(number, float) else number
-            print(f"{name:<14}  {part:<30}  {shown}")
+            print(f"{name:<14}  {part:<30}  {shown}  {'' if options.fake else verdict(name, part, number)}".rstrip())
+    wrong = [name for name, said in found.get("answers", {}).items() if not said.startswith("passed")]
+    if wrong:
+        raise SystemExit(f"gpu: failed or not run: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":
