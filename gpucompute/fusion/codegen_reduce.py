@@ -271,7 +271,7 @@ class ReduceSource(Operands):
             direct = []
         variable = "j" if by_column else "i"
         targets = [target for _, target in self.saved] + self.readable
-        ahead = phase is self.ahead and bool(used)
+        ahead = bool(used) and (by_column or phase is self.ahead)
         read = direct + [operand for operand, _, _ in used]
         with _Segment(self, accesses, read, slots, by_column, targets, ahead=ahead):
             if not used:
@@ -523,9 +523,13 @@ class _Segment:
     def _prefetch(self, wanted: set[int]) -> None:
         """Print the request for the same piece of the next row, which the processor cannot foresee.
 
-        A softmax of 1e4 rows of 1000 float32 takes 1.25 ns an element without on one thread, 0.99 with.
+        On one thread, a softmax of 1e4 rows of 1000 float32 takes 1.25 ns an element without, 0.99 with; a mean over
+        rows of 20 operations, in 256 columns side by side, 1.2 and 0.86.
         """
         g = self.g
+        along, across, length = g.reduced_strides, g.kept_strides, "run"
+        if self.by_column:
+            along, across, length = across, along, "width"
         operands: list[tuple[int, np.dtype[Any], str]] = []
         for index, leaf in enumerate(g.leaves):
             if id(leaf) in wanted and isinstance(leaf, Load):
@@ -533,9 +537,9 @@ class _Segment:
         for store, _ in self.targets:
             operands.append((len(g.leaves) + g.stage.stores.index(store), store.buffer.dtype, "prefetch_write"))
         for index, dtype, call in operands:
-            row = g.kept_strides[index][-1] if g.kept_strides[index] else 0
-            if row and g.reduced_strides[index][-1:] == [dtype.itemsize]:
-                with g.w.block(f"for z in range(0, run * {dtype.itemsize}, 64):"):
+            row = across[index][-1] if across[index] else 0
+            if row and along[index][-1:] == [dtype.itemsize]:
+                with g.w.block(f"for z in range(0, {length} * {dtype.itemsize}, 64):"):
                     g.w.add(f"{call}(b{self.slots[index]} + q{g._named(row)} + z)")
 
     def __exit__(self, *error: object) -> None:

@@ -119,3 +119,14 @@ def test_a_maximum_of_other_rows_is_not_taken_for_their_own() -> None:
     wrong_way = gp.fuse(lambda x: np.exp(x - x.max(axis=1)).sum(axis=1))
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(wrong_way(x), np.exp(x - x.max(axis=1)).sum(axis=1), rtol=1e-5)
+
+
+def test_the_next_row_of_columns_is_asked_for_where_values_are_computed() -> None:
+    """Also where it lies before this one or far away, and where there is none; bits are those of rows in order."""
+    x = np.random.default_rng(6).standard_normal((600, 300), np.float32)
+    doubled = gp.fuse(lambda x: (x * 2).sum(axis=0))
+    for view in (x[::-1], x[::3], x[:, 20:], x[:1]):
+        assert "prefetch(" in doubled.explain(view).stages[0].source
+        np.testing.assert_array_equal(bits(doubled(view)), bits(doubled(view.copy())))
+    assert "prefetch(" not in gp.fuse(lambda x: x.sum(axis=0)).explain(x).stages[0].source  # read where it lies
+    np.testing.assert_array_equal(bits(doubled(x)), bits(gp.fuse(lambda x: x.sum(axis=0))(x * 2)))
