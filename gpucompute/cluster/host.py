@@ -5,16 +5,18 @@ What these functions return is the same for any number of threads, and, joined b
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..kernels.cpu import kmeans as kernels
 from ..launch import cpu
+from ..memory import ALIGNMENT
 from .fixed import DataError, Scales, largest_distance
 
 Array = NDArray[Any]
@@ -70,13 +72,23 @@ def padded(centres: Array) -> Array:
     return result
 
 
+def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Return zeros that begin where a line of the cache does: with others, vectors lie in two, and take 1.5 times."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    space = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -space.ctypes.data % ALIGNMENT
+    return space[start : start + size].view(dtype).reshape(shape)
+
+
 class Scratch:
     """What one thread works with, and the sums it makes."""
 
     def __init__(self, columns: int, dtype: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> None:
-        self.tile, self.lanes = np.zeros((columns, LANES), dtype), np.zeros((3, LANES), dtype)
-        self.weight, self.label = np.ones(LANES), np.zeros(LANES, np.int32)
-        self.sums = tuple(np.zeros(shape, np.int64) for shape in shapes)
+        both = _zeros((columns + 3, LANES), dtype)
+        self.tile, self.lanes = both[:columns], both[columns:]
+        self.weight, self.label = _zeros((LANES,), np.float64), _zeros((LANES,), np.int32)
+        self.weight.fill(1)
+        self.sums = tuple(_zeros(shape, np.int64) for shape in shapes)
 
 
 def _run(
@@ -93,7 +105,7 @@ def _run(
         call(mine, lo * LANES, min(hi * LANES, len(x)))
         idle.append(mine)
 
-    cpu.parallel_for(body, -(-len(x) // LANES), chunk=1 + WORK // (3 * LANES * centres.size))
+    cpu.parallel_for(body, -(-len(x) // LANES), chunk=1 + WORK // (2 * LANES * centres.size))
     empty = tuple(np.zeros(shape, np.int64) for shape in shapes)
     return add([empty, *(scratch.sums for scratch in idle)])
 

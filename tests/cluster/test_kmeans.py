@@ -15,6 +15,8 @@ from gpucompute.cluster import KMeans, fixed, host
 from gpucompute.cluster.kmeans import NotFittedError
 from gpucompute.cluster.lloyd import Data, Pass
 from gpucompute.cluster.rows import rows_of
+from gpucompute.memory import ALIGNMENT
+from gpucompute.testing.ptx import floats
 
 DTYPES = ("float32", "float64")
 
@@ -43,16 +45,17 @@ def digest(model: KMeans) -> str:
 
 
 def squared(x: Any, centres: Any) -> np.ndarray[Any, Any]:
-    """Return squared distances by their definition: summed in the order of the features."""
+    """Return squared distances by their definition: fused multiply-adds in the order of the features."""
+    fma = floats.fma32 if x.dtype == np.float32 else floats.fma64  # made of sums and products, and of whole numbers
     total = np.zeros((len(x), len(centres)), x.dtype)
     for j in range(x.shape[1]):
         difference = x[:, j, None] - centres[None, :, j]
-        total = total + difference * difference
+        total = fma(difference.ravel(), difference.ravel(), total.ravel()).reshape(total.shape)
     return total
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n", "d", "k"), [(600, 3, 5), (300, 20, 4), (5, 1, 1), (257, 7, 17)])
+@pytest.mark.parametrize(("n", "d", "k"), [(600, 3, 5), (300, 20, 4), (5, 1, 1), (257, 7, 17), (31, 33, 3)])
 def test_distances_and_labels_are_those_of_the_definition(dtype: str, n: int, d: int, k: int, threads: int) -> None:
     x = np.random.default_rng(1).normal(50, 1, (n, d)).astype(dtype)
     centres = x[-k:].copy()
@@ -63,6 +66,13 @@ def test_distances_and_labels_are_those_of_the_definition(dtype: str, n: int, d:
     np.testing.assert_array_equal(model.predict(x), expected.argmin(1))
     assert model.transform(x).dtype == dtype
     assert model.predict(x).dtype == np.int32
+
+
+def test_scratch_lies_on_lines_of_the_cache() -> None:
+    for columns in (4, 12):
+        mine = host.Scratch(columns, np.dtype(np.float32), ((3, 5),))
+        for array in (mine.tile, mine.lanes, mine.weight, mine.label, *mine.sums):
+            assert array.ctypes.data % ALIGNMENT == 0
 
 
 def test_of_equally_near_centres_the_first_is_taken() -> None:
