@@ -20,6 +20,7 @@ from .operands import Operands, Writer
 from .plan import UNROLL, Buffer, Position, Stage
 
 LOOP = 16384  # elements of an innermost loop that one work item runs
+FEW = 32  # the same where users' functions are called: nobody knows how long these take, and Ctrl-C waits for an item
 
 
 @dataclass
@@ -80,7 +81,7 @@ class MapSource(Operands):
         outer = extents[:loop]
         rows = int(np.prod(outer, dtype=np.int64))
         length = extents[loop]
-        per_item = max(1, LOOP // (unrolled or 1))
+        per_item = max(1, (FEW if self.unknown else LOOP) // (unrolled or 1))
         blocks = max(1, -(-length // per_item))
         w = self.w
         n, size, count = (f"q{self._named(v)}" for v in (length, per_item, blocks))
@@ -116,5 +117,5 @@ class MapSource(Operands):
             w.add(*emitter.before)
             with w.block("for j in range(run):"):
                 w.add(*emitter.inside)
-        lines = len(emitter.inside)
+        lines = len(emitter.inside) + self.unknown
         return rows * blocks, min(length, per_item) * lines

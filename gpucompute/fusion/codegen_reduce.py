@@ -23,6 +23,7 @@ TILES = 8  # tiles of one column that a fold takes in one call
 PIECE = 256  # elements whose memory in the next row is asked for at once: a processor has room for few such requests
 EXACT_TILE = 1024  # as TILE where the order cannot change the result: fewer tiles to join
 BLOCK = 16384  # elements of a reduction that one work item folds; a power of two times the tiles
+FEW = 512  # the same where users' functions are called: nobody knows how long these take, and Ctrl-C waits for an item
 COLUMNS = 256  # columns folded side by side: a tile of float32 then takes 256 KiB, half of a small second cache
 COSTLY = 10  # operations from which on a value is kept rather than computed again
 LEVELS = 44  # open nodes of the tree in one row: 2**44 tiles are more than any memory holds
@@ -61,7 +62,8 @@ class ReduceSource(Operands):
         length = int(np.prod(self.reduced, dtype=np.int64))
         columns = self.kept[-1] if self.column_axis is not None else 1
         bands = -(-columns // self.width)
-        blocks = max(1, -(-length // BLOCK))
+        block = FEW if self.unknown else BLOCK
+        blocks = max(1, -(-length // block))
         phase = self.stage.phases[0]
         self._plan_scratch(phase)
         n, nb, nc, nblocks = (f"q{self._named(v)}" for v in (length, bands, columns, blocks))
@@ -81,7 +83,7 @@ class ReduceSource(Operands):
             names = self._decode("row", self.outer)
             slots = self._open(names, len(self.outer))
             self._shift_columns(slots)
-            w.add(f"first = block * {BLOCK}", f"last = min({n}, first + {BLOCK})", "d = 0", "t = 0", "r = first")
+            w.add(f"first = block * {block}", f"last = min({n}, first + {block})", "d = 0", "t = 0", "r = first")
             accesses = self._reduce_accesses(slots)
             self._tiles(phase, accesses, slots, "last")
             with w.block(f"if {nblocks} == 1:"):
@@ -105,8 +107,8 @@ class ReduceSource(Operands):
                 w.add("i = 0")
                 with w.block(f"while i + step < {nblocks}:"):
                     w.add(
-                        f"here = step * {BLOCK}",
-                        f"there = min({n}, (i + 2 * step) * {BLOCK}) - (i + step) * {BLOCK}",
+                        f"here = step * {block}",
+                        f"there = min({n}, (i + 2 * step) * {block}) - (i + step) * {block}",
                     )
                     w.add(f"left = part + i * {step}", f"right = left + step * {step}")
                     for name, at, _ in self.folded:
@@ -115,7 +117,7 @@ class ReduceSource(Operands):
                     w.add("i += 2 * step")
                 w.add("step *= 2")
             self._finish(phase, slots, "part", n)
-        cost = min(length, BLOCK) * min(columns, self.width) * 4
+        cost = min(length, block) * min(columns, self.width) * (4 + self.unknown)
         return rows * bands * blocks, cost
 
     def _plan_scratch(self, phase: Phase) -> None:
@@ -364,7 +366,7 @@ class ReduceSource(Operands):
                 if phase.stores:
                     self._walk(phase, accesses, slots, n)
         walks = sum(len(p.reductions) + len(p.stores) for p in self.stage.phases)
-        return rows, length * 6 * walks
+        return rows, length * (6 * walks + self.unknown)
 
     def _reused(self) -> list[tuple[int, Expr, Store]]:
         """Find costly values that a reduction computes and a store after it needs again.

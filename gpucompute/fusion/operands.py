@@ -13,7 +13,9 @@ from . import ir
 from .emit import Access, Emitter, memory_type
 from .folds import Fold, FoldPart
 from .layout import merge
-from .plan import UNROLL, Buffer, Expr, GatherLoad, Load, Position, Stage, leaves
+from .plan import UNROLL, Buffer, Expr, GatherLoad, Load, Position, Stage, calls_user, leaves
+
+UNKNOWN = 1000  # operations that a user's function is taken for
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Operands:
         self.row_maxima: dict[int, Expr] = {}  # id of such a leaf -> the values whose maximum it reads
         self.reads: list[int] = []  # numbers that the kernel reads at its start
         self.scratch = self.partials = self.rows = 0
+        users = any(isinstance(reduction.op, ir.UserReduction) for reduction in stage.reductions)
+        self.unknown = UNKNOWN if users or any(map(calls_user, self._exprs())) else 0  # operations, beside our own
         self._collect()
 
     def _collect(self) -> None:

@@ -372,23 +372,29 @@ def _apply(layout: Layout, actions: tuple[Action, ...]) -> Layout:
 
 def leaves(expr: Expr) -> list[Expr]:
     """Return the leaves and gathers below `expr`, each once."""
-    found: dict[int, Expr] = {}
+    return [e for e in _below(expr) if not isinstance(e, Apply)]
+
+
+def calls_user(expr: Expr) -> bool:
+    """Whether a user's function computes a part of `expr`."""
+    return any(isinstance(e, Apply) and isinstance(e.op, ir.UserFunction) for e in _below(expr))
+
+
+def _below(expr: Expr) -> list[Expr]:
+    """Return `expr` and all that it is computed from, each once, after what it is computed from itself."""
+    found: list[Expr] = []
     seen: set[int] = set()
 
     def visit(e: Expr) -> None:
         if id(e) in seen:
             return
         seen.add(id(e))
-        if isinstance(e, Apply):
-            for arg in e.args:
-                visit(arg)
-            return
-        if isinstance(e, GatherLoad):
-            visit(e.index)
-        found[id(e)] = e
+        for arg in e.args if isinstance(e, Apply) else (e.index,) if isinstance(e, GatherLoad) else ():
+            visit(arg)
+        found.append(e)
 
     visit(expr)
-    return list(found.values())
+    return found
 
 
 def _level(expr: Expr) -> int:

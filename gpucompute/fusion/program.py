@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import memory
 from ..errors import OutOfRangeError
-from ..launch import cache, cpu
+from ..launch import cache, cpu, raised
 from .codegen import Kernel, generate
 from .plan import Buffer, Plan, Stage
 
@@ -28,18 +28,22 @@ class _Step:
     """One stage, ready to run."""
 
     def __init__(self, stage: Stage, kernel: Kernel, first_slot: int, fast: bool) -> None:
-        self.call = cache.function_for(kernel, fast)
+        code = cache.find(kernel, fast)
         self.kernel = kernel
         self.stage = stage
         self.numbers = np.array(kernel.numbers or [0], np.int64)
+        raises = code.raises
         for number, part in kernel.parts:
-            self.numbers[number] = cache.address_of(part, fast)
+            called = cache.find(part, fast)
+            self.numbers[number] = called.address
+            raises |= called.raises
+        self.call = raised.Raising(code.call) if raises else code.call
+        self.address = None if raises else code.address
         self.q = self.numbers.ctypes.data
         self.p = first_slot * 8
         self.items = kernel.items
         self.chunk = max(1, SMALL // 4 // max(kernel.cost, 1))
         self.inline = kernel.items * kernel.cost < SMALL
-        self.address = cache.address_of(kernel, fast)
         self.seconds = inf  # that the last call took
         self.scratch = kernel.scratch
         self.rows = kernel.rows
@@ -51,7 +55,7 @@ class _Step:
             call(0, self.items, p, q, cpu.scratch_memory(scratch), k, e)
         else:
             began = perf_counter()
-            if self.seconds < cpu.LONG:
+            if self.seconds < cpu.LONG and self.address is not None:
                 words = p, q, k, ctypes.addressof(e) if e is not None else 0
                 cpu.run_kernel(self.address, words, self.items, scratch, self.seconds)
             else:

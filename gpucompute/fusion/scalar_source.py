@@ -30,7 +30,7 @@ def compiled(function: Function) -> Any:
     if _COMPILED not in copy.__dict__:
         import numba
 
-        copy.__dict__[_COMPILED] = numba.njit(error_model="numpy")(copy)
+        copy.__dict__[_COMPILED] = numba.njit(error_model="numpy", boundscheck=True)(copy)
     return copy.__dict__[_COMPILED]
 
 

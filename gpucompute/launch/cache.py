@@ -53,14 +53,21 @@ class CacheInfo(NamedTuple):
     bytes: int
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """The machine code of a kernel.
+
+    call : the kernel as a function that releases the GIL while it runs; keep : what owns the code; raises : it may
+    raise, which a call of it in C does not show (see `raised`).
+    """
+
     address: int
     call: Callable[..., None]
-    keep: Any  # what owns the machine code
+    keep: Any
     nbytes: int
+    raises: bool = False
 
 
-_entries: dict[str, _Entry] = {}
+_entries: dict[str, Entry] = {}
 _lock = forks.renewed_lock(globals())
 _counts = {"compiled": 0, "loaded": 0, "hits": 0}
 
@@ -87,20 +94,13 @@ def folder() -> Path:
     return config.cache_dir() / "kernels"
 
 
-def function_for(kernel: Unit, fast: bool) -> Callable[..., None]:
-    """Return the machine code of a stage's kernel, as a function that releases the GIL while it runs.
-
-    `fast` lets the compiler contract and use reciprocals.
-    """
-    return _find(kernel, fast).call
-
-
 def address_of(kernel: Unit, fast: bool) -> int:
     """Return where the machine code of a function lies that kernels call."""
-    return _find(kernel, fast).address
+    return find(kernel, fast).address
 
 
-def _find(kernel: Unit, fast: bool) -> _Entry:
+def find(kernel: Unit, fast: bool) -> Entry:
+    """Return a kernel's machine code; `fast` lets the compiler contract and use reciprocals."""
     key, on_disk = _key(kernel, fast)
     with _lock:
         entry = _entries.get(key)
@@ -224,20 +224,21 @@ def _processor() -> str:
     return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
 
 
-def _compile(kernel: Unit, fast: bool, key: str, on_disk: bool) -> _Entry:
-    from .compiler import compile_unit, stands_alone
+def _compile(kernel: Unit, fast: bool, key: str, on_disk: bool) -> Entry:
+    from .compiler import compile_unit, may_raise, stands_alone
 
     symbol, code, compiled = compile_unit(kernel, fast)
-    if on_disk:
+    raises = may_raise(compiled)
+    if on_disk and not raises:
         path, block = folder() / f"{key}.kernel", flat.flatten(code, symbol) if flat.supported() else None
         if block is not None:
             disk.write(path, _MAGIC, _FLAT + block)
         elif stands_alone(compiled):
             disk.write(path, _MAGIC, _OBJECT + symbol.encode() + b"\n" + code)
-    return _Entry(compiled.address, _PROTOTYPE(compiled.address), compiled, len(code))
+    return Entry(compiled.address, _PROTOTYPE(compiled.address), compiled, len(code), raises)
 
 
-def _load(key: str) -> _Entry | None:
+def _load(key: str) -> Entry | None:
     """Return the kernel that another process, or this one earlier, has left on disk."""
     body = disk.read(folder() / f"{key}.kernel", _MAGIC)
     if body is None:
@@ -247,7 +248,7 @@ def _load(key: str) -> _Entry | None:
         address, keep = flat.load(rest) if kind + b"\n" == _FLAT else _load_object(rest)
     except OSError:  # no executable memory for us: LLVM may know another way
         return None
-    return _Entry(address, _PROTOTYPE(address), keep, len(rest)) if address else None
+    return Entry(address, _PROTOTYPE(address), keep, len(rest)) if address else None
 
 
 def _load_object(body: bytes) -> tuple[int, Any]:

@@ -70,7 +70,7 @@ def compile_unit(kernel: Unit, fast: bool) -> tuple[str, bytes, Any]:
         for part, function in _fold_functions(fold, fast).items():
             names[f"{name}_{part}"] = function
     for name, user in kernel.users.items():
-        names[name] = _decorate(user.function, fast)
+        names[name] = _decorate_user(user.function, fast)
     exec(compile(kernel.source, "<gpucompute kernel>", "exec"), names)
     table, word = types.CPointer(types.int64), types.int64
     arguments = (word,) * kernel.words or (word, word, table, table, word, word, table)
@@ -182,14 +182,24 @@ def stands_alone(compiled: Any) -> bool:
     )
 
 
-def _decorate(function: Callable[..., Any], fast: bool) -> Any:
+def may_raise(compiled: Any) -> bool:
+    """Whether an exception can come out of the code: a user's function raises, asserts or looks something up."""
+    return any(f.name == "numba_do_raise" for f in compiled._library._final_module.functions if f.is_declaration)
+
+
+def _decorate_user(function: Callable[..., Any], fast: bool) -> Any:
+    """Decorate a user's function: where it looks something up in an array, a wrong index raises."""
+    return _decorate(function, fast, boundscheck=True)
+
+
+def _decorate(function: Callable[..., Any], fast: bool, boundscheck: bool = False) -> Any:
     import numba
 
     # Inlined by force: LLVM vectorises no loop with a call in it, and its own limit stops at long polynomials.
     # The wrappers for callers in Python are never used; without them compiling takes a fifth less time.
     return numba.njit(
         forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy",
-        fastmath=FAST if fast else False,
+        fastmath=FAST if fast else False, boundscheck=boundscheck,
     )(function)  # fmt: skip
 
 
@@ -260,9 +270,8 @@ def _fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
 def _user_fold_functions(fold: Fold, fast: bool) -> dict[str, Any]:
     op = fold.user
     assert op is not None
-    scope = {**_common(fast), "map_": _decorate(op.map.function, fast), "combine": _decorate(op.combine.function, fast)}
-    if op.finalize is not None:
-        scope["finalize"] = _decorate(op.finalize.function, fast)
+    used = {"map_": op.map, "combine": op.combine} | ({"finalize": op.finalize} if op.finalize is not None else {})
+    scope = _common(fast) | {name: _decorate_user(user.function, fast) for name, user in used.items()}
     exec(compile(user_fold.source(op, fold.buffer_dtype), "<gpucompute reduction>", "exec"), scope)
     return {part: _decorate(scope[part], fast) for part in ("tile", "join", "value")}
 

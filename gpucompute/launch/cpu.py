@@ -47,7 +47,7 @@ Body = Callable[[int, int], object]
 Function = TypeVar("Function", bound=Callable[..., Any])
 Words = tuple[int, int, int, int]
 
-FIRST = 64  # the first piece is 1/64 of a thread's share and tells the speed
+FIRST = 64  # the first piece is 1/64 of a thread's share, and at most 64 chunks, and tells the speed
 LAST = 16  # pieces shrink towards the end, to 1/16 of a thread's share
 SHORT = 5e-5  # seconds; handing a piece to another thread costs about 10 µs, so pieces are not shorter than this
 LONG = 5e-2  # seconds; nor longer than this, so that Ctrl-C is prompt
@@ -136,7 +136,7 @@ class _Job:
     def __init__(self, body: Body, n: int, chunk: int, threads: int) -> None:
         self.body: Body | None = body
         self.start, self.end, self.chunk, self.threads = 0, n, chunk, threads
-        self.least: float = self._whole_chunks(n // (FIRST * threads))  # lengths of a piece
+        self.least: float = self._whole_chunks(min(n // (FIRST * threads), FIRST * chunk))  # lengths of a piece
         self.most: float = self.least
         self.lock = allocate_lock()  # for what follows and `start`
         self.inside = 0  # helpers that have entered

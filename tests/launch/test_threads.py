@@ -132,7 +132,14 @@ def test_long_pieces_become_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
         clock.now += (hi - lo) * 0.02
 
     cpu.parallel_for(body, 6400)
-    assert pieces[0] == 100 and set(pieces[1:]) == {2}
+    assert pieces[0] == cpu.FIRST and set(pieces[1:]) == {2}
+
+
+def test_the_first_piece_is_small_however_long_the_range_is() -> None:
+    pieces: list[tuple[int, int]] = []
+    cpu.parallel_for(lambda lo, hi: pieces.append((lo, hi)), 10**9, chunk=10)
+    lo, hi = min(pieces)
+    assert (lo, hi) == (0, 10 * cpu.FIRST), "nobody knows yet how long an item takes, and Ctrl-C waits for the piece"
 
 
 def test_helpers_are_started_when_needed_and_kept() -> None:

@@ -6,6 +6,7 @@ for the GPU. Other ufuncs become ours too, since numba-cuda would take libdevice
 
 from __future__ import annotations
 
+import dis
 import types
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,18 @@ from typing import Any
 import numpy as np
 
 from ... import ops
+from ...errors import FusionError
 from .. import scalar_source
 
 Function = Callable[..., Any]
 Decorate = Callable[[Function], Any]
 # Functions of math that numba-cuda takes from libdevice: NumPy's that mean the same.
 _OF_MATH = {"fmod": np.fmod, "sqrt": np.sqrt, "degrees": np.degrees, "radians": np.radians}
+
+_LOOK_UP = (
+    "{} looks something up in an array that it captures, and on a GPU nobody would check the index; give the array to "
+    "a fused function as an argument and use np.take"
+)
 
 
 class Translator:
@@ -44,6 +51,7 @@ class Translator:
         function = getattr(function, "py_func", function)
         if function not in self._functions:
             assert isinstance(function, types.FunctionType)
+            _refuse_exceptions(function)
             scope: dict[str, Any] = {}
             cells = tuple(types.CellType(self._value(cell.cell_contents)) for cell in function.__closure__ or ())
             copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
@@ -110,6 +118,17 @@ class Translator:
         stub.__name__ = stub.__qualname__ = op.name
         overload(stub, inline="never")(choose)
         return stub
+
+
+def _refuse_exceptions(function: types.FunctionType) -> None:
+    """Raise where the function could: a kernel on a GPU has no way to say so."""
+    place = f"{function.__name__} ({function.__code__.co_filename}:{function.__code__.co_firstlineno})"
+    if any(instruction.opname == "RAISE_VARARGS" for instruction in dis.get_instructions(function)):
+        raise FusionError(f"{place} raises or asserts, which a GPU cannot report; return a value that tells, as NaN")
+    captured = [cell.cell_contents for cell in function.__closure__ or ()]
+    captured += [value for name, value in function.__globals__.items() if name in scalar_source._names(function)]
+    if any(isinstance(value, np.ndarray) for value in captured):
+        raise FusionError(_LOOK_UP.format(place))
 
 
 def _loop(op: ops.Op, kinds: tuple[Any, ...]) -> tuple[tuple[np.dtype[Any], ...], np.dtype[Any]]:
