@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import detect
-from .errors import DeviceError, MissingExtraError, OptionError
+from .errors import DeviceError, DTypeError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -229,7 +229,7 @@ def asarray(
             return cupy.asarray(x, dtype=dtype, order=order, copy=copy)
     if on_gpu:
         x, copy = (asnumpy(x) if stream is None else _get(x, stream)), None
-    return np.asarray(x, dtype=dtype, order=order, copy=copy)
+    return np.asarray(for_numpy(x), dtype=dtype, order=order, copy=copy)
 
 
 def asnumpy(x: Any) -> NDArray[Any]:
@@ -260,7 +260,37 @@ def asnumpy(x: Any) -> NDArray[Any]:
         if (faults := sys.modules.get("gpucompute.launch.faults")) is not None:
             faults.check()  # an index out of range, found by a kernel that this has waited for
         return values  # type: ignore[no-any-return]
-    return np.asarray(x)
+    return np.asarray(for_numpy(x))
+
+
+def for_numpy(x: Any) -> Any:
+    """Return `x`, or for PyTorch's bfloat16, which NumPy lacks and refuses, the same memory as ml_dtypes' bfloat16.
+
+    Raises
+    ------
+    DTypeError
+        ml_dtypes is not installed.
+    """
+    if "torch" not in sys.modules or str(getattr(x, "dtype", "")) != "torch.bfloat16":
+        return x
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise DTypeError(
+            f"got a tensor of torch.bfloat16 {tuple(x.shape)}, which NumPy does not have; "
+            "install it (pip install ml_dtypes), or convert the tensor with x.float()"
+        ) from None
+    return x.view(sys.modules["torch"].int16).numpy().view(ml_dtypes.bfloat16)
+
+
+def dtype_of(x: Any) -> Any:
+    """Return the NumPy dtype of an array of any library; PyTorch's tensors have another in ``x.dtype``."""
+    import numpy as np
+
+    if isinstance(x.dtype, np.dtype):
+        return x.dtype
+    interface = getattr(x, "__cuda_array_interface__", None)
+    return np.asarray(for_numpy(x)).dtype if interface is None else np.dtype(interface["typestr"])
 
 
 def _on_stream(cupy: Any, stream: Any) -> AbstractContextManager[Any]:

@@ -19,7 +19,8 @@ class KernelTimes(NamedTuple):
     """What a kernel took in all its launches.
 
     name : its label; device : ``"cuda:0"``; launches : how many; seconds : on the device, between two events; nbytes :
-    read and written, each operand once; share : of the bandwidth that a copy reaches, 1.0 being all of it.
+    that it must read and write, as `explain` says of fused kernels; of others, each operand once and whole; share : of
+    the bandwidth that a copy reaches, 1.0 being all of it.
     """
 
     name: str

@@ -92,7 +92,7 @@ class RawKernel:
     A call checks each argument against the parameter: the dtype, C order, the alignment that a vector type needs, and
     that all arrays are on one device. It launches on that device, on `stream` or else on CuPy's current stream, and
     does not wait. Numbers are NumPy scalars of the parameter's type, or Python numbers, which take it. A pointer may
-    also be given as its address (an ``int``), which is not checked.
+    also be given as its address (an ``int``), which is not checked, or as None for a null pointer.
 
     Examples
     --------
@@ -247,7 +247,9 @@ class RawKernel:
             word, letter, alignment = value, "Q", 8
             if not parameter.pointer:
                 word, letter, alignment = self._scalar(number, value)
-            elif not isinstance(value, int | np.integer):
+            elif _is_address(value):
+                word = value or 0
+            else:
                 if not arrays.on_gpu(value):
                     raise DeviceError(
                         f"{self._where(number)}: got {_kind(value)}, but other arguments are on a GPU; move it there "
@@ -268,7 +270,7 @@ class RawKernel:
             {
                 parameter.name or f"parameter {number + 1}": value
                 for number, (parameter, value) in enumerate(zip(parameters, args, strict=True))
-                if parameter.pointer and not isinstance(value, int | np.integer)
+                if parameter.pointer and not _is_address(value)
             }
         )
 
@@ -279,7 +281,7 @@ class RawKernel:
             if parameter.pointer:
                 if arrays.on_gpu(value):
                     return True
-                plain = plain and isinstance(value, int | np.integer)
+                plain = plain and _is_address(value)
         return plain and self._cpu is None and drivers.available() is not None
 
     def _function(self, layout: list[tuple[str, int]]) -> Function:
@@ -309,9 +311,12 @@ class RawKernel:
         for number, (parameter, value) in enumerate(zip(self._signature.parameters, args, strict=True)):
             if not parameter.pointer:
                 checked[number] = self._number(number, value)
-            elif not isinstance(value, np.ndarray):
-                raise DeviceError(f"{self._where(number)}: got {_kind(value)}, expected a NumPy array or one on a GPU")
-            else:
+            elif value is not None:
+                if not isinstance(value, np.ndarray):
+                    raise DeviceError(
+                        f"{self._where(number)}: got {_kind(value)}, expected a NumPy array or one on a GPU, "
+                        "or None for a null pointer"
+                    )
                 address = value.__array_interface__["data"][0]
                 self._check(number, value.dtype, value.flags.c_contiguous, value.flags.writeable, address)
         if self._cpu == "emulate":
@@ -386,6 +391,11 @@ class RawKernel:
         if checked.dtype.kind == "c":
             alignment = checked.itemsize
         return (checked.tobytes() if letter.endswith("s") else checked.item()), letter, alignment
+
+
+def _is_address(value: Any) -> bool:
+    """Whether a pointer is given as its address, or as None for a null pointer."""
+    return value is None or isinstance(value, int | np.integer)
 
 
 class _Nothing:

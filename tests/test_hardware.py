@@ -268,6 +268,29 @@ def test_tensors_of_pytorch_are_not_copied() -> None:
     assert str(hardware.resolve(tensor.device)) == "cpu"
 
 
+def test_bfloat16_of_pytorch_is_that_of_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch, ml_dtypes = pytest.importorskip("torch"), pytest.importorskip("ml_dtypes")
+    tensor = torch.tensor([[1.5, -2.0]], dtype=torch.bfloat16)
+    for array in (gp.asarray(tensor), gp.asnumpy(tensor)):
+        assert array.dtype == ml_dtypes.bfloat16 and array.astype(np.float32).tolist() == [[1.5, -2.0]]
+        assert array.__array_interface__["data"][0] == tensor.data_ptr()
+    assert gp.asarray(tensor, dtype=np.float32).tolist() == [[1.5, -2.0]]
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(gp.DTypeError, match=r"torch.bfloat16 \(1, 2\).*pip install ml_dtypes.*x.float\(\)"):
+        gp.asarray(tensor)
+
+
+def test_the_dtype_of_arrays_of_all_libraries() -> None:
+    class OnGpu:
+        dtype = "torch.float32"
+        __cuda_array_interface__: ClassVar = {"typestr": "<f2"}
+
+    assert hardware.dtype_of(np.zeros(1, np.int8)) == np.int8
+    assert hardware.dtype_of(OnGpu()) == np.float16
+    torch = pytest.importorskip("torch")
+    assert hardware.dtype_of(torch.zeros(1, dtype=torch.uint8)) == np.uint8
+
+
 def test_arrays_of_dask_stay_lazy() -> None:
     da = pytest.importorskip("dask.array")
     x = da.arange(10, chunks=5)

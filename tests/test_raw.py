@@ -140,6 +140,30 @@ def test_addresses_and_instances_of_templates(machine: Machine) -> None:
     assert set(to_host(x)) == {7}
 
 
+CHOSEN = """
+#include <cuda_fp16.h>
+#if 0
+extern "C" __global__ void chosen(int *x, int a, int b) {}
+#else
+extern "C" __global__ void chosen(float *x) { if (x) x[0] = 1; }
+#endif
+"""
+
+
+def test_a_null_pointer_is_none(machine: Machine) -> None:
+    kernel = gp.RawKernel(CHOSEN, "chosen", cpu="emulate")
+    host, there = np.zeros(1, np.float32), to_device(np.zeros(1, np.float32))
+    kernel(1, 1, (host,))
+    kernel(1, 1, (None,))
+    gp.RawKernel(CHOSEN, "chosen")(1, 1, (there,))
+    gp.RawKernel(CHOSEN, "chosen")(1, 1, (None,))
+    assert host[0] == to_host(there)[0] == 1 and len(machine.launches) == 2
+    with gp.profile() as report:
+        gp.RawKernel(SOURCE, "axpy")(1, 1, (to_device(pair()[0]), None, 1, 0))
+        gp.RawKernel(SOURCE, "axpy")(1, 1, (to_device(pair()[0]), int(there.gpudata), 1, 0))
+    assert report.kernels[0].nbytes == 2 * 40, "addresses have no size"
+
+
 def test_all_kinds_of_parameters_arrive(machine: Machine) -> None:
     out = to_device(np.zeros(5, np.uint8))
     pair_of_floats = np.zeros((), np.dtype([("low", "f4"), ("high", "f4")], align=True))

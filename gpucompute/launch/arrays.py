@@ -6,7 +6,6 @@ and more.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import math
 import operator
@@ -15,16 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import detect, hardware
+from .. import hardware
 from ..errors import DeviceError
 from . import drivers
-
-_POINTER_DEVICE = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-
-
-@functools.lru_cache(maxsize=256)
-def _is_cupy(kind: Any) -> bool:
-    return hardware.library_of_type(kind) == "cupy"
 
 
 class View(NamedTuple):
@@ -35,6 +27,7 @@ class View(NamedTuple):
     dtype: np.dtype[Any]
     contiguous: bool  # in C order
     writable: bool
+    strides: tuple[int, ...] | None = None  # in bytes; None: in C order
 
 
 @functools.lru_cache(maxsize=1024)
@@ -51,17 +44,22 @@ class Asked(NamedTuple):
 
     address: Callable[[Any], int]
     contiguous: Callable[[Any], bool]
+    device: Callable[[Any], int]
 
 
+_CUPY = Asked(*map(operator.attrgetter, ("data.ptr", "flags.c_contiguous", "device.id")))
 # PyCUDA computes `flags` and `ptr` anew at each access, in 2 µs.
-_CUPY = Asked(operator.attrgetter("data.ptr"), operator.attrgetter("flags.c_contiguous"))
-_PYCUDA = Asked(lambda x: int(x.gpudata or 0), lambda x: _is_c_order(x.shape, x.strides, x.dtype.itemsize))
+_PYCUDA = Asked(
+    lambda x: int(x.gpudata or 0),
+    lambda x: _is_c_order(x.shape, x.strides, x.dtype.itemsize),
+    lambda x: drivers.device_of_address(int(x.gpudata or 0)),
+)
 
 
 @functools.lru_cache(maxsize=256)
 def asked(kind: Any) -> Asked | None:
     """Return how arrays of a type are asked; None for those of other libraries."""
-    if _is_cupy(kind):
+    if hardware.library_of_type(kind) == "cupy":
         return _CUPY
     names = {(base.__module__, base.__name__) for base in kind.__mro__}
     return _PYCUDA if ("pycuda.gpuarray", "GPUArray") in names else None
@@ -86,13 +84,13 @@ def view(x: Any) -> View:
     """Return address, shape, dtype and layout of an array on a GPU."""
     ask = asked(x.__class__)
     if ask is not None:
-        return View(ask.address(x), x.shape, x.dtype, ask.contiguous(x), True)
+        return View(ask.address(x), x.shape, x.dtype, ask.contiguous(x), True, x.strides)
     interface = x.__cuda_array_interface__
     address, read_only = interface["data"]
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     strides = interface.get("strides")
     plain = strides is None or 0 in shape or _is_c_order(shape, tuple(strides), dtype.itemsize)
-    return View(address or 0, shape, dtype, plain, not read_only)
+    return View(address or 0, shape, dtype, plain, not read_only, None if strides is None else tuple(strides))
 
 
 def address_if(x: Any, dtype: np.dtype[Any], typestr: str, constant: bool) -> int:
@@ -117,12 +115,12 @@ def index_of(x: Any) -> int:
     """Return the CUDA index of the device whose memory an array lies in."""
     if drivers.count() == 1:
         return 0
-    if _is_cupy(x.__class__):
-        return int(x.device.id)
+    ask = asked(x.__class__)
+    if ask is not None:
+        return ask.device(x)
     if type(x).__module__.partition(".")[0] == "torch":
         return int(x.device.index)
-    found = _device_of_address(view(x).address)
-    return 0 if found is None else found  # an empty array lies nowhere
+    return drivers.device_of_address(view(x).address)
 
 
 def device_of(operands: Mapping[str, Any]) -> int:
@@ -145,17 +143,10 @@ def device_of(operands: Mapping[str, Any]) -> int:
     return next(iter(places.values()), 0)
 
 
-def _device_of_address(address: int) -> int | None:
-    library = detect.load(detect.DRIVER)
-    if library is None:
-        return None
-    index = ctypes.c_int(-1)
-    status = library.cuPointerGetAttribute(ctypes.byref(index), ctypes.c_int(_POINTER_DEVICE), ctypes.c_uint64(address))
-    return None if status or index.value < 0 else index.value
-
-
 def nbytes(x: Any) -> int:
-    """Return the bytes of an array on a GPU."""
+    """Return the bytes of an array on a GPU; 0 of what stands for one, an address or None."""
+    if x is None or isinstance(x, int | np.integer):
+        return 0
     size = getattr(x, "nbytes", None)
     if size is not None:
         return int(size)

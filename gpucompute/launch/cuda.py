@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import cubins, drivers, faults, streams
+from . import arrays, cubins, drivers, faults, forks, streams
 
 Dim = tuple[int, int, int]
 Image = bytes | Callable[[str], bytes]
+_NO_LAUNCHER = None, 0
+_lock = forks.renewed_lock(globals())
 
 
 class Observer(Protocol):
@@ -47,11 +49,12 @@ class Module:
         The cubin; or ``image(arch: str) -> bytes``, asked once for each architecture in use.
     """
 
-    __slots__ = ("_image", "_loaded")
+    __slots__ = ("_granted", "_image", "_loaded")
 
     def __init__(self, image: Image) -> None:
         self._image = image
         self._loaded: dict[tuple[drivers.Driver, int], Any] = {}
+        self._granted: dict[tuple[drivers.Driver, int, str], int] = {}
 
     def on(self, driver: drivers.Driver, device: int) -> Any:
         """Return the module as a driver loaded it on a device."""
@@ -61,6 +64,21 @@ class Module:
             code = image if isinstance(image, bytes) else image(architecture(device))
             loaded = self._loaded[driver, device] = driver.load(device, code)
         return loaded
+
+    def launcher(
+        self, driver: drivers.Driver, device: int, symbol: str, parameters: str, shared: int
+    ) -> tuple[drivers.Launcher, int]:
+        """Return what launches a kernel on a device, and the bytes of dynamic shared memory that it may ask for.
+
+        Functions that share a module share the kernel, whose limit the driver only sets anew: it is never lowered.
+        """
+        key = driver, device, symbol
+        module = self.on(driver, device)
+        with _lock:
+            granted = max(shared, self._granted.get(key, 0))
+            launcher = driver.launcher(device, module, symbol, parameters, granted)
+            self._granted[key] = granted  # only now: the driver may have refused
+        return launcher, granted
 
 
 class Function:
@@ -80,13 +98,12 @@ class Function:
         What errors and `gpucompute.profile` call it; by default the symbol.
     """
 
-    __slots__ = ("_launchers", "_module", "_shared", "label", "parameters", "symbol")
+    __slots__ = ("_launchers", "_module", "label", "parameters", "symbol")
 
     def __init__(self, image: Image | Module, symbol: str, parameters: str, *, label: str = "") -> None:
         self.symbol, self.parameters, self.label = symbol, parameters, label or symbol
         self._module = image if isinstance(image, Module) else Module(image)
-        self._launchers: dict[tuple[drivers.Driver, int], drivers.Launcher] = {}
-        self._shared = 0
+        self._launchers: dict[tuple[drivers.Driver, int], tuple[drivers.Launcher, int]] = {}
 
     def __repr__(self) -> str:
         return f"<CUDA kernel {self.label}>"
@@ -117,7 +134,7 @@ class Function:
         device : int
             The index of the device that holds the arrays.
         operands : sequence of arrays
-            Named in errors; kept alive by nobody.
+            Named in errors; kept alive by nobody. The launch comes after the stream that one of another library names.
         nbytes : int, optional
             Bytes read and written, for `gpucompute.profile`; by default those of the operands.
 
@@ -131,11 +148,15 @@ class Function:
         if 0 in grid:
             return
         driver, native = streams.choose(stream, device)
+        if None in map(arrays.asked, map(type, operands)):  # not CuPy's and PyCUDA's arrays only
+            streams.follow(operands, driver, device, native)
         for freed in (False, True):
             try:
-                launcher = self._launchers.get((driver, device))
-                if launcher is None or shared_mem > self._shared:
-                    launcher = self._load(driver, device, shared_mem)
+                launcher, granted = self._launchers.get((driver, device), _NO_LAUNCHER)
+                if launcher is None or shared_mem > granted:
+                    launcher, granted = self._launchers[driver, device] = self._module.launcher(
+                        driver, device, self.symbol, self.parameters, shared_mem
+                    )
                 if observer is None:
                     launcher(grid, block, words, shared_mem, native)
                 else:
@@ -151,13 +172,6 @@ class Function:
         if faults.synchronous():
             what = functools.partial(self._what, grid, block, shared_mem, device, operands)
             faults.synchronize(driver, device, native, what)
-
-    def _load(self, driver: drivers.Driver, device: int, shared: int) -> drivers.Launcher:
-        self._shared = max(self._shared, shared)
-        module = self._module.on(driver, device)
-        launcher = driver.launcher(device, module, self.symbol, self.parameters, self._shared)
-        self._launchers[driver, device] = launcher
-        return launcher
 
     def _what(self, grid: Dim, block: Dim, shared: int, device: int, operands: Sequence[Any]) -> str:
         text = f"kernel {self.label!r} on cuda:{device}, grid {tuple(grid)}, block {tuple(block)}"

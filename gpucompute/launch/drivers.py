@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from .. import detect
-from ..errors import DeviceError, MissingExtraError, OptionError
+from ..errors import DeviceError, LaunchError, MissingExtraError, OptionError
 
 Result = TypeVar("Result")
 # launch(grid, block, words, bytes of dynamic shared memory, stream)
@@ -35,6 +35,8 @@ SCALARS: dict[str, type[np.generic]] = {
 }  # fmt: skip
 USUAL_SHARED = 48 << 10  # bytes of dynamic shared memory that a kernel may have without asking
 _SHARED_LIMIT = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_POINTER_DEVICE = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+_NO_TIMES = 2  # CU_EVENT_DISABLE_TIMING: such an event is cheaper
 
 
 class Foreign(NamedTuple):
@@ -329,7 +331,12 @@ class Cupy:
             self._stream(stream).synchronize()
 
     def free(self) -> None:
-        self._cupy.get_default_memory_pool().free_all_blocks()
+        # What allocates now may be another pool than CuPy's own: cupy.cuda.set_allocator, using_allocator.
+        current = getattr(self._cupy.cuda.get_allocator(), "__self__", None)
+        pools = [self._cupy.get_default_memory_pool(), self._cupy.get_default_pinned_memory_pool(), current]
+        for pool in pools:
+            if hasattr(pool, "free_all_blocks"):
+                pool.free_all_blocks()
 
 
 @functools.cache
@@ -343,8 +350,8 @@ def _make(kind: type[PyCuda | Cupy]) -> Any:
 
 def forget() -> None:
     """Look again for what is there at the next call."""
-    _make.cache_clear()
-    count.cache_clear()
+    for cached in (_make, count, _library):
+        cached.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -392,6 +399,46 @@ def preferred() -> Driver:
 def count() -> int:
     """Return how many devices the preferred driver has."""
     return preferred().devices
+
+
+@functools.cache
+def _library() -> Any:
+    """Return the driver's library itself, for what PyCUDA cannot be asked; None where it is not found."""
+    library = detect.load(detect.DRIVER)
+    if library is not None:
+        library.cuPointerGetAttribute.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64]
+        library.cuEventCreate.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+        library.cuEventRecord.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        library.cuStreamWaitEvent.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint]
+        library.cuEventDestroy_v2.argtypes = [ctypes.c_void_p]
+    return library
+
+
+def device_of_address(address: int) -> int:
+    """Return the index of the device whose memory an address lies in; 0 where it lies in none (an empty array)."""
+    index = ctypes.c_int(0)
+    library = _library()
+    if library is None or library.cuPointerGetAttribute(ctypes.byref(index), _POINTER_DEVICE, address):
+        return 0
+    return max(0, index.value)
+
+
+def order(driver: Driver, device: int, before: int, after: int) -> None:
+    """Make the stream `after` wait for what the stream `before` holds now, both given by their handles.
+
+    PyCUDA records events only on streams of its own, so the driver is called itself.
+    """
+    library, event = _library(), ctypes.c_void_p()
+    with driver.active(device):
+        status = library.cuEventCreate(ctypes.byref(event), _NO_TIMES)
+        if not status:
+            status = library.cuEventRecord(event, before) or library.cuStreamWaitEvent(after, event, 0)
+            library.cuEventDestroy_v2(event)  # CUDA keeps it until it has been reached
+    if status:
+        raise LaunchError(
+            f"cuda:{device}: waiting for the stream {before:#x}, on which an argument is being made, failed with "
+            f"CUDA's error {status}; the array names the stream in __cuda_array_interface__"
+        )
 
 
 def for_arrays() -> Driver:

@@ -1,14 +1,15 @@
 """The parameters of a kernel, read from its CUDA C++ text: enough to check arguments and to lay them out.
 
-No C++ is understood beyond declarations: object-like macros, ``typedef``, ``using`` and template arguments are
-followed; a type that stays unknown (a struct) is not checked, and its size is that of the value given for it.
+No C++ is understood beyond declarations: object-like macros, ``#if`` of simple conditions, ``typedef``, ``using`` and
+template arguments are followed; a type that stays unknown (a struct, or one that depends on what the compiler alone
+knows) is not checked, and its size is that of the value given for it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from ..errors import OptionError
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(.+?)[ \t]*$", re.MULTILINE)
+_CONDITION = re.compile(r"[ \t]*#[ \t]*(ifdef|ifndef|if|elif|else|endif)\b(.*)")
+_OPTION = re.compile(r"(?:-D|--define-macro=)\s*(\w+)(?:=(.*))?")
 _ALIAS = re.compile(r"\btypedef\s+([\w:<> ]+?)\s+(\w+)\s*;|\busing\s+(\w+)\s*=\s*([\w:<> ]+?)\s*;")
 _KERNEL = re.compile(r"__global__([^;{}]*?)\b(\w+)\s*\(")
 _ATTRIBUTES = re.compile(
@@ -87,25 +90,71 @@ def read(source: str, name: str, options: Sequence[str] = ()) -> Signature:
     OptionError
         There is no such kernel; the message lists those that there are.
     """
-    text = _COMMENT.sub(" ", source)
+    text = _compiled(_COMMENT.sub(" ", source), options)
     base, _, arguments = name.partition("<")
     base = base.rpartition("::")[2].strip()
-    for kernel in _KERNEL.finditer(_ATTRIBUTES.sub(lambda found: " " * len(found[0]), text)):
-        if kernel[2] == base:
-            break
-    else:
+    kernels = _KERNEL.finditer(_ATTRIBUTES.sub(lambda found: " " * len(found[0]), text))
+    declared = [kernel for kernel in kernels if kernel[2] == base]
+    if not declared:
         known = ", ".join(names(source)) or "none"
         raise OptionError(f"no kernel {name!r} in the source; its kernels (__global__ functions) are: {known}")
-    before = text[: kernel.start()]
-    head = re.split(r"[;}]", before)[-1]
     aliases = _aliases(text, options)
+    lists = [_parameters(text, kernel, arguments, aliases) for kernel in declared]
+    before = text[: declared[0].start()]
+    expression = "<" in name or "::" in name or not _is_c(before)
+    return Signature(name, _common(lists), expression)
+
+
+def _parameters(text: str, kernel: re.Match[str], arguments: str, aliases: dict[str, str]) -> tuple[Parameter, ...]:
+    """Return the parameters of a declaration, a template's with its arguments put in."""
+    head = re.split(r"[;}]", text[: kernel.start()])[-1]
     if arguments and (template := re.search(r"template\s*<(.*?)>\s*(?:\S.*)?$", head, re.DOTALL)):
         given = _split(arguments.rstrip("> "))
         formal = [re.sub(r"=.*", "", part).split()[-1] for part in _split(template[1])]
-        aliases |= dict(zip(formal, given, strict=False))
+        aliases = aliases | dict(zip(formal, given, strict=False))
     parts = _split(_inside(text, kernel.end()))
-    parameters = tuple(_parameter(part, aliases) for part in parts if part not in ("", "void"))
-    return Signature(name, parameters, expression="<" in name or "::" in name or not _is_c(before))
+    return tuple(_parameter(part, aliases) for part in parts if part not in ("", "void"))
+
+
+def _common(lists: Sequence[tuple[Parameter, ...]]) -> tuple[Parameter, ...]:
+    """Return what all declarations of a kernel agree on; where they differ in a type, it is unknown."""
+    first, *others = lists
+    for other in others:
+        if [p.pointer for p in other] == [p.pointer for p in first]:
+            first = tuple(p if (p.dtype, p.lanes) == (q.dtype, q.lanes) else replace(p, dtype=None, lanes=1)
+                          for p, q in zip(first, other, strict=True))  # fmt: skip
+    return first
+
+
+def _compiled(text: str, options: Sequence[str]) -> str:
+    """Blank out what ``#if 0``, ``#if 1`` and macros of the options leave out; other conditions leave all branches."""
+    macros = {given[1]: given[2] or "1" for given in map(_OPTION.fullmatch, options) if given}
+    branches: list[str] = []  # of each open #if, what is read now: "taken", "skipped", "over" (one was), or "unknown"
+    kept = []
+    for line in text.split("\n"):
+        found = _CONDITION.match(line)
+        if found and found[1] == "endif":
+            branches = branches[:-1]
+        elif found and found[1] in ("elif", "else"):
+            after = {"taken": "over", "over": "over", "skipped": "taken" if found[1] == "else" else "unknown"}
+            branches = [*branches[:-1], after.get(branches[-1] if branches else "", "unknown")]
+        elif found:
+            branches.append({True: "taken", False: "skipped", None: "unknown"}[_holds(found[1], found[2], macros)])
+        left_out = found or "skipped" in branches or "over" in branches
+        kept.append("" if left_out else line)
+    return "\n".join(kept)
+
+
+def _holds(word: str, condition: str, macros: dict[str, str]) -> bool | None:
+    """Return whether the condition of ``#if``, ``#ifdef`` or ``#ifndef`` holds; None where that is not plain."""
+    condition = condition.strip()
+    if word != "if":
+        return (word == "ifdef") if condition in macros else None
+    value = macros.get(condition, condition)
+    if value.isdecimal():
+        return int(value) != 0
+    defined = re.fullmatch(r"(!?)\s*defined\s*\(?\s*(\w+)\s*\)?", condition)
+    return not defined[1] if defined and defined[2] in macros else None
 
 
 def names(source: str) -> list[str]:
@@ -115,7 +164,7 @@ def names(source: str) -> list[str]:
     ['f', 'g']
     """
     text = _ATTRIBUTES.sub(" ", _COMMENT.sub(" ", source))
-    return [kernel[2] for kernel in _KERNEL.finditer(text)]
+    return list(dict.fromkeys(kernel[2] for kernel in _KERNEL.finditer(text)))
 
 
 def _is_c(before: str) -> bool:
@@ -130,15 +179,14 @@ def _is_c(before: str) -> bool:
 
 
 def _aliases(text: str, options: Sequence[str]) -> dict[str, str]:
-    """Return what names stand for; an option wins over the source, and the first ``#define`` over later ones."""
-    found = {}
-    for old, new, name, meaning in reversed(_ALIAS.findall(text)):
-        found[new or name] = old or meaning
-    found |= dict(reversed(_DEFINE.findall(text)))
-    for option in options:
-        if match := re.fullmatch(r"(?:-D|--define-macro=)\s*(\w+)=(.*)", option):
-            found[match[1]] = match[2]
-    return found
+    """Return what names stand for; an option wins over the source, where a name of several meanings has none."""
+    meanings: dict[str, set[str]] = {}
+    for old, new, name, meaning in _ALIAS.findall(text):
+        meanings.setdefault(new or name, set()).add(old or meaning)
+    for name, meaning in _DEFINE.findall(text):
+        meanings.setdefault(name, set()).add(meaning)
+    found = {name: min(several) for name, several in meanings.items() if len(several) == 1}
+    return found | {given[1]: given[2] for given in map(_OPTION.fullmatch, options) if given and given[2]}
 
 
 def _inside(text: str, start: int) -> str:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import DeviceError
-from . import drivers
+from . import arrays, drivers
 
 
 def cupy_in_use() -> Any:
     """Return the module CuPy if this process has loaded it and it has a driver; None otherwise."""
     cupy = sys.modules.get("cupy")
     return cupy if cupy is not None and _works(cupy) else None
+
+
+LEGACY = 1  # the null stream, as ``__cuda_array_interface__`` names it
 
 
 @functools.lru_cache(maxsize=1)
@@ -61,3 +65,16 @@ def choose(stream: Any, device: int) -> tuple[drivers.Driver, Any]:
             "(pycuda.driver.Stream) only; install CuPy for other streams: pip install 'gpucompute[cuda13]'"
         )
     return other, stream if hasattr(stream, "ptr") else drivers.Foreign(handle)
+
+
+def follow(operands: Sequence[Any], driver: drivers.Driver, device: int, native: Any) -> None:
+    """Order a stream that `choose` gave after those on which arrays of other libraries are being made.
+
+    Version 3 of ``__cuda_array_interface__`` names that stream: 1 the null stream, 2 the thread's own, else a handle;
+    None asks for nothing. The stream waits, the CPU does not.
+    """
+    own = number_of(native) or LEGACY
+    foreign = [x for x in operands if arrays.asked(x.__class__) is None]
+    named = [(getattr(x, "__cuda_array_interface__", None) or {}).get("stream") for x in foreign]
+    for made_on in {int(stream) or LEGACY for stream in named if stream is not None} - {own}:
+        drivers.order(driver, device, made_on, own)

@@ -5,7 +5,8 @@ Beside each value stands how near a fused result must come: equal, within some u
 absolute bound (sums), or not at all where an earlier result was only near (the shape and dtype must agree always).
 
 ``python tests/fusion/programs.py --count 5000 --seed 0`` checks thousands: compiled equals interpreted to the bit, and
-both come near NumPy. With ``--ptx`` what is compiled is the PTX for a GPU, which an interpreter runs.
+both come near NumPy. With ``--ptx`` what is compiled is the PTX for a GPU, one architecture after the other, which an
+interpreter runs.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
 
 import gpucompute as gp
+
+if TYPE_CHECKING:
+    from ptx_machine import PtxMachine
 
 Array = np.ndarray[Any, Any]
 
@@ -408,7 +412,7 @@ def main() -> int:
                 if options.gpu:
                     results = run_gpu(program)
                 else:
-                    results = run_ptx(program) if options.ptx else fuse(program.function)(*program.args)
+                    results = run_ptx(program, seed)[0] if options.ptx else fuse(program.function)(*program.args)
                 for value, ours, slow in zip(program.outputs, results, meaning, strict=True):
                     assert same_bits(ours, slow), f"{value.name}: compiled {ours!r}, interpreted {slow!r}\n{program!r}"
         except Exception:  # noqa: BLE001 - report every kind and go on
@@ -418,17 +422,22 @@ def main() -> int:
     return failed > 0
 
 
-def run_ptx(program: Program) -> tuple[Any, ...]:
-    """Return what a program gives on a GPU: its PTX, which must not contract, in the interpreter."""
-    import ptx_machine
+def run_ptx(program: Program, number: int) -> tuple[tuple[Any, ...], PtxMachine]:
+    """Return what a program gives on a GPU of architecture `number`, and the interpreter that ran its PTX.
+
+    The PTX is what numba makes for that architecture, and must not contract.
+    """
+    from ptx_machine import ARCHITECTURES, PtxMachine, run
 
     from gpucompute.testing.ptx import instructions
 
-    machine = ptx_machine.PtxMachine()
-    results = ptx_machine.run(program.function, *program.args, machine=machine)
-    found = [name for ptx in machine.ptx for name in instructions(ptx) if "fma" in name or "approx" in name]
-    assert not found, found
-    return results  # type: ignore[no-any-return]
+    machine = PtxMachine(arch=ARCHITECTURES[number % len(ARCHITECTURES)])
+    results = run(program.function, *program.args, machine=machine)
+    for ptx in machine.ptx:
+        assert f".target {machine.arch}\n" in ptx
+        found = [name for name in instructions(ptx) if "fma" in name or "approx" in name]
+        assert not found, found
+    return results, machine
 
 
 def run_gpu(program: Program) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from gpucompute.fusion.trace import Trace, trace
 from gpucompute.testing import run_ptx
 
 Array = np.ndarray[Any, Any]
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 POISON = 0xCB  # what memory is full of before a kernel writes it
 
 

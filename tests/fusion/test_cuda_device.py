@@ -41,7 +41,7 @@ def test_results_are_those_of_the_cpu_and_nobody_waits(machine: Machine) -> None
     machine.forget()
     result = normalise(there, mean, std)  # NumPy's small arrays ride along
     again = normalise(there, mean, std)
-    assert machine.synchronisations() == 0 and len(machine.launches) == 2
+    assert machine.synchronisations() == machine.frees() == 0 and len(machine.launches) == 2
     assert machine.calls("cuModuleLoadDataEx") == 1
     expected = normalise(images, mean, std)
     np.testing.assert_array_equal(to_host(result), expected)
@@ -102,8 +102,38 @@ def test_out(machine: Machine) -> None:
     assert function(x, out=target) is target
     assert machine.used() == before, "written in place"
     np.testing.assert_array_equal(to_host(target), [0, 3, 6, 9])
-    with pytest.raises(gp.ShapeError, match=r"out is float32 \(4,\); expected an array of float32 \(2,\) on cuda:0"):
+    with pytest.raises(
+        gp.ShapeError, match=r"out is float32 \(4,\); expected a writable array of float32 \(2,\) on cuda:0"
+    ):
         gp.fuse(lambda x: x[:2])(x, out=target)
+
+
+def test_with_out_nothing_is_allocated(machine: Machine) -> None:
+    x, target = (to_device(np.arange(4, dtype=np.float32)) for _ in range(2))
+    function = gp.fuse(lambda x: x * 3)
+    function(x, out=target)
+    machine.forget()
+    function(x, out=target)
+    assert machine.calls("cuMemAlloc_v2") == machine.frees() == machine.synchronisations() == 0
+    function(x)  # PyCUDA alone has no pool
+    assert machine.calls("cuMemAlloc_v2") == machine.frees() == 1
+
+
+def test_out_that_overlaps_an_argument(machine: Machine) -> None:
+    x = to_device(np.arange(8, dtype=np.float32))
+    function = gp.fuse(lambda x: x[::-1] + 0)
+    machine.forget()
+    result = function(x, out=x)
+    assert machine.calls("cuMemAlloc_v2") == 1, "not in place: other blocks still read it"
+    assert result is x and machine.context_depth == 0
+    np.testing.assert_array_equal(to_host(x), np.arange(8)[::-1])
+
+
+def test_profile_counts_what_a_kernel_reads_and_writes(machine: Machine) -> None:
+    x = to_device(np.ones((1000, 10), np.float32))
+    with gp.profile() as report:
+        gp.fuse(lambda x: x[::100].sum())(x)
+    assert [kernel.nbytes for kernel in report.kernels] == [10 * 10 * 4 + 4], "the slice, and the sum"
 
 
 def test_explain_shows_the_kernels_of_the_gpu(machine: Machine) -> None:
@@ -119,7 +149,8 @@ def test_a_mean_is_one_launch_on_every_stream_and_device(machine: Machine) -> No
     stages = mean.explain(to_device(x)).stages
     assert [stage.name for stage in stages] == ["sum over all axes of 50000, then elementwise"]
     machine.forget()
-    for device in (0, 1, 0):
-        assert gp.digest(to_host(mean(to_device(x, device)))) == gp.digest(np.asarray(mean(x)))
+    results = [mean(to_device(x, device)) for device in (0, 1, 0)]
     assert [launch.device for launch in machine.launches] == [0, 1, 0]
     assert machine.synchronisations() == 0
+    for result in results:
+        assert gp.digest(to_host(result)) == gp.digest(np.asarray(mean(x)))

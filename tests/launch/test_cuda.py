@@ -12,6 +12,7 @@ import pytest
 from fake_cuda import machine_fixture, pycuda, to_device, to_host  # noqa: F401 - a fixture
 
 import gpucompute as gp
+from gpucompute import detect
 from gpucompute.launch import arrays, cubins, cuda, drivers, faults, streams, transfers
 from gpucompute.testing.driver import ILLEGAL_ADDRESS, NO_BINARY_FOR_GPU, OUT_OF_MEMORY, Machine
 
@@ -168,6 +169,35 @@ def test_large_shared_memory_is_asked_for(machine: Machine) -> None:
         assert to_host(out)[0] == size
 
 
+def test_large_shared_memory_of_several_devices_and_functions(machine: Machine) -> None:
+    def total(function: cuda.Function, device: int, n: int) -> float:
+        x, out = to_device(np.ones(n, np.float32), device), to_device(np.zeros(1, np.float32), device)
+        words = [arrays.view(x).address, arrays.view(out).address, n]
+        function.launch((1, 1, 1), BLOCK, words, 4 * n, device=device)
+        return float(to_host(out)[0])
+
+    module = cuda.Module(image)
+    one, other = (cuda.Function(module, "shared_sum", "PPi") for _ in range(2))
+    with pytest.raises(gp.LaunchError, match="dynamic shared memory is limited by the device"):
+        total(one, 0, 100_000)
+    calls = [(one, 0, 100), (one, 1, 15_000), (one, 0, 15_000), (other, 0, 14_000), (one, 0, 15_000)]
+    for function, device, n in calls:
+        assert total(function, device, n) == n
+    # a refusal, and one for each device and function above 48 KiB
+    assert machine.calls("cuFuncSetAttribute") == 4
+
+
+def test_the_driver_is_loaded_once_to_ask_where_an_array_is(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    load = detect.load
+    monkeypatch.setattr(detect, "load", lambda name: (loaded.append(name), load(name))[1])
+    y, x, _ = pair(1)
+    drivers.forget()
+    for _ in range(3):
+        assert arrays.device_of({"y": y, "x": x}) == 1
+    assert loaded == [detect.DRIVER]
+
+
 # ------------------------------------------------------------------------------------------- errors
 
 
@@ -284,8 +314,9 @@ def test_constants_are_uploaded_once_for_each_device(machine: Machine) -> None:
     assert transfers.constant(mean, 1) is not first
     assert transfers.constant(mean.astype(np.float64), 0) is not first
     assert transfers.constant(mean.reshape(3, 1), 0) is not first
-    np.testing.assert_array_equal(to_host(first), mean)
     assert machine.synchronisations() == 0
+    np.testing.assert_array_equal(to_host(first), mean)
+    assert machine.synchronisations() == 1, "a copy that blocks is counted"
 
 
 def test_pinned_memory(machine: Machine) -> None:

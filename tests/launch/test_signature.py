@@ -72,6 +72,50 @@ def test_which_kernels_have_c_names() -> None:
     assert expressions == {"axpy": False, "inside": False, "many": True, "scale<float>": True}
 
 
+CONDITIONAL = """
+#ifdef WIDE
+typedef double real;
+#elif defined(HALF)
+typedef __half real;
+#else
+typedef float real;
+#endif
+#if %s
+__global__ void k(int *x, real n) {}
+#else
+__global__ void k(float *x, real n) {}
+#endif
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "options", "dtypes"),
+    [
+        ("0", ["-DWIDE"], ["float32", "float64"]),
+        ("1", ["-DWIDE=1"], ["int32", "float64"]),
+        ("MODE", ["-DMODE=0", "--define-macro=WIDE"], ["float32", "float64"]),
+        ("!defined(WIDE)", ["-D WIDE"], ["float32", "float64"]),
+        ("MODE", [], [None, None]),  # who knows: then neither is checked
+        ("__CUDA_ARCH__ >= 800", ["-DWIDE"], [None, "float64"]),
+    ],
+)
+def test_conditions_choose_a_declaration(condition: str, options: list[str], dtypes: list[str | None]) -> None:
+    found = signature.read(CONDITIONAL % condition, "k", options).parameters
+    assert [p.dtype and p.dtype.name for p in found] == dtypes
+
+
+def test_a_branch_after_the_one_that_was_taken() -> None:
+    source = "#if 1\n__global__ void k(int n) {}\n#elif X\n#else\n__global__ void k(float n) {}\n#endif\n"
+    (parameter,) = signature.read(source, "k").parameters
+    assert parameter.dtype == np.int32
+
+
+def test_a_declaration_and_its_definition() -> None:
+    source = "__global__ void k(float *, int);\n__global__ void k(float *x, int n) { }"
+    assert [p.dtype for p in signature.read(source, "k").parameters] == [np.float32, np.int32]
+    assert signature.names(source) == ["k"]
+
+
 def test_an_unknown_kernel_lists_the_known() -> None:
     with pytest.raises(gp.OptionError, match=r"no kernel 'hidden'.*are: scale, axpy, many, inside, none"):
         signature.read(SOURCE, "hidden")

@@ -132,7 +132,7 @@ def test_what_is_not_defined_is_named() -> None:
         PtxError, match=r"thread \(0, 0, 0\) .*: the kernel calls times, which this PTX does not define"
     ):
         with_functions(f"mov.u32 %r4, 2; {CALL}", FUNCTIONS.partition(".func (.param .b32 out) times")[0])
-    with pytest.raises(PtxError, match=r"PTX line \d+ \(add.u32\): %nothing is not declared"):
+    with pytest.raises(PtxError, match=r"PTX line \d+ \(add.u32\), thread .*: %nothing is not declared"):
         evaluate("add.u32 %d, %a, %nothing;", "u4", a=np.zeros(1, "u4"))
 
 

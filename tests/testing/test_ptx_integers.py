@@ -291,5 +291,5 @@ def test_packing() -> None:
 def test_an_unknown_instruction_or_modifier_is_named() -> None:
     a = np.zeros(1, np.uint32)
     for text, name in (("frobnicate.u32 %d, %a;", "frobnicate.u32"), ("add.weird.u32 %d, %a, %a;", "add.weird.u32")):
-        with pytest.raises(PtxError, match=rf"PTX line \d+ \({name}\): this instruction is not known"):
+        with pytest.raises(PtxError, match=rf"PTX line \d+ \({name}\), thread .*: this instruction is not known"):
             evaluate(text, "u4", a=a)

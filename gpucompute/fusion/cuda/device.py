@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import DeviceError, OutOfRangeError, ShapeError
+from ...hardware import import_cupy
 from ...launch import arrays as device_arrays
 from ...launch import cubins, cuda, drivers, faults, transfers
 from ...launch.fingerprint import fingerprint, without_addresses
@@ -40,8 +42,9 @@ class DeviceProgram:
     def __init__(self, name: str, traced: Trace, arrays: Sequence[Any], fast: bool) -> None:
         given = {f"argument {i}": a for i, a in enumerate(arrays) if not isinstance(a, np.ndarray)}
         self.device = device_arrays.device_of(given)
-        layouts = [_layout(array) for array in (*arrays, *traced.captured)]
-        aligned = [i for i, array in enumerate((*arrays, *traced.captured)) if _is_aligned(array)]
+        whole = [_seen(array) for array in (*arrays, *traced.captured)]
+        aligned = [i for i, array in enumerate(whole) if array.address % VECTOR_BYTES == 0]
+        layouts = [Layout(0, array.shape, _strides(array)) for array in whole]
         self.program = CudaProgram(plan_for(traced.outputs, layouts), aligned)
         self.made, self.results, self.steps = self.program.made, self.program.results, self.program.steps
         self.functions = {
@@ -51,8 +54,8 @@ class DeviceProgram:
             )
             for number, step in enumerate(self.steps, 1)
         }  # fmt: skip
-        whole = (*arrays, *traced.captured)
-        self.riding = [i for i, array in enumerate(whole) if isinstance(array, np.ndarray)]
+        self.riding = [i for i, array in enumerate((*arrays, *traced.captured)) if isinstance(array, np.ndarray)]
+        self.reach = {i: _reach(whole[i]) for i in range(len(whole)) if i not in self.riding}
         self.record = faults.Record(self._out_of_range) if self.program.sites else None
 
     def _out_of_range(self, site: int, index: int, length: int) -> Exception:
@@ -87,21 +90,26 @@ class DeviceProgram:
             count = len(self.results)
             raise ShapeError(f"out has {len(targets)} arrays, but the function returns {count}; give one for each")
         direct: dict[int, Any] = {}
-        taken = [_extent(array) for array in arrays if not isinstance(array, np.ndarray)]
-        for target, (index, shape) in zip(targets, self.results, strict=True):
-            dtype = self.made[index].dtype
-            if not device_arrays.on_gpu(target) or target.shape != shape or target.dtype != dtype:
+        copied: list[int] = []
+        starts = [(self.address(arrays[i]), *reach) for i, reach in self.reach.items()]
+        for number, (target, (index, shape)) in enumerate(zip(targets, self.results, strict=True)):
+            made = self.made[index]
+            seen = device_arrays.view(target) if device_arrays.on_gpu(target) else None
+            if seen is None or seen.shape != shape or seen.dtype != made.dtype or not seen.writable:
                 got = f"{getattr(target, 'dtype', type(target).__name__)} {getattr(target, 'shape', '')}"
-                raise ShapeError(f"out is {got}; expected an array of {dtype} {shape} on cuda:{self.device}")
-            low, high = _extent(target)
-            apart = all(high <= start or low >= end for start, end in taken)
-            view = device_arrays.view(target)
-            if apart and view.contiguous and _is_aligned(target) and index not in direct:
-                direct[index] = target.reshape(self.made[index].layout.shape)
+                expected = f"a writable array of {made.dtype} {shape} on cuda:{self.device}"
+                raise ShapeError(f"out is {got}; expected {expected}")
+            start, nbytes = seen.address, prod(shape) * made.dtype.itemsize
+            apart = all(start + nbytes <= other + low or start >= other + high for other, low, high in starts)
+            if apart and seen.contiguous and start % VECTOR_BYTES == 0 and index not in direct:
+                direct[index] = target if shape == made.layout.shape else target.reshape(made.layout.shape)
+            else:
+                copied.append(number)
         results = self.run(arrays, scalars, direct)
-        for target, result in zip(targets, results, strict=True):
-            if device_arrays.view(target).address != device_arrays.view(result).address:
-                target[...] = result
+        if copied:
+            with drivers.for_arrays().active(self.device):
+                for number in copied:
+                    _assign(targets[number], results[number])
         return traced.rebuild(targets)
 
     def bandwidth(self) -> float:
@@ -128,51 +136,56 @@ class DeviceProgram:
 
     def launch(self, step: Step, words: list[int], operands: Sequence[Any]) -> None:
         """Launch a kernel on the current stream."""
-        self.functions[id(step)].launch(
-            step.grid, step.block, words, step.shared, device=self.device, operands=operands
-        )
+        nbytes = None if cuda.observer is None else _moved(step)
+        self.functions[id(step)].launch(step.grid, step.block, words, step.shared, None, self.device, operands, nbytes)
 
 
-def _strides(array: Any) -> tuple[int, ...]:
-    """Return the strides of an array, in bytes; NumPy's go along as C-ordered copies."""
-    given = None if isinstance(array, np.ndarray) else getattr(array, "strides", None)
-    if given is None or not isinstance(given, tuple):
-        given = Layout.contiguous(tuple(array.shape), array.dtype.itemsize).strides
-    return given
+def _moved(step: Step) -> int:
+    """Return the bytes that a kernel must read and write; an array may be much larger than what is read of it."""
+    from ..explain import _describe
+
+    stage = _describe(step.stage, "")
+    return stage.bytes_read + stage.bytes_written
 
 
-def _layout(array: Any) -> Layout:
-    return Layout(0, tuple(array.shape), _strides(array))
+def _seen(array: Any) -> device_arrays.View:
+    """Return what a kernel sees of an array; one of NumPy goes along, in C order, to memory where vectors may start."""
+    if isinstance(array, np.ndarray):
+        return device_arrays.View(0, array.shape, array.dtype, True, False)
+    return device_arrays.view(array)
 
 
-def _is_aligned(array: Any) -> bool:
-    """Whether an array starts where vectors may; NumPy's go along into memory that does."""
-    return isinstance(array, np.ndarray) or DeviceProgram.address(array) % VECTOR_BYTES == 0
+def _strides(seen: device_arrays.View) -> tuple[int, ...]:
+    """Return the strides of an array, in bytes."""
+    return Layout.contiguous(seen.shape, seen.dtype.itemsize).strides if seen.strides is None else seen.strides
 
 
-def _extent(array: Any) -> tuple[int, int]:
-    """Return the addresses of the first byte of an array, and after its last."""
-    start = device_arrays.view(array).address
-    low, high = start, start + array.dtype.itemsize
-    for n, stride in zip(array.shape, _strides(array), strict=True):
-        low += min(0, (n - 1) * stride)
-        high += max(0, (n - 1) * stride)
-    return low, high
+def _reach(seen: device_arrays.View) -> tuple[int, int]:
+    """Return where the first byte of an array lies, and the one after its last, from where it starts."""
+    ends = [(n - 1) * stride for n, stride in zip(seen.shape, _strides(seen), strict=True)]
+    return sum(end for end in ends if end < 0), sum(end for end in ends if end > 0) + seen.dtype.itemsize
+
+
+def _assign(target: Any, result: Array) -> None:
+    """Copy a result over an array, with CuPy where the array is another library's."""
+    known = device_arrays.asked(target.__class__) is not None
+    (target if known else import_cupy().asarray(target))[...] = result
 
 
 def describe(array: Any) -> tuple[Any, ...]:
     """Return what of an array on a GPU decides a program."""
     kind: Any = type(array)
-    if kind not in DEVICE_ARRAYS and device_arrays.asked(kind) is not None:
-        DEVICE_ARRAYS[kind] = _described_quickly
-    where = device_arrays.index_of(array)
-    return "cuda", where, array.dtype, tuple(array.shape), _strides(array), _is_aligned(array)
+    ask = device_arrays.asked(kind)
+    if ask is not None:
+        DEVICE_ARRAYS[kind] = functools.partial(_described_quickly, ask.address, ask.device)
+    seen, where = device_arrays.view(array), device_arrays.index_of(array)
+    return "cuda", where, seen.dtype, seen.shape, _strides(seen), seen.address % VECTOR_BYTES == 0
 
 
-def _described_quickly(array: Any) -> tuple[Any, ...]:
+def _described_quickly(address: Callable[[Any], int], device: Callable[[Any], int], array: Any) -> tuple[Any, ...]:
     """Do what `describe` does for an array of CuPy or PyCUDA."""
-    aligned = DeviceProgram.address(array) % VECTOR_BYTES == 0
-    return "cuda", device_arrays.index_of(array), array.dtype, array.shape, array.strides, aligned
+    where = 0 if drivers.count() == 1 else device(array)
+    return "cuda", where, array.dtype, array.shape, array.strides, address(array) % VECTOR_BYTES == 0
 
 
 # Code

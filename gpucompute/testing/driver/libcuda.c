@@ -29,10 +29,17 @@ typedef uintptr_t Address;
 typedef struct Context { int device, primary; } Context;
 typedef struct Block { Address start; size_t bytes; int device; struct Block *next; } Block; /* device -1: host memory */
 typedef struct { Context *context; } Stream;
-typedef struct { struct timespec when; } Event;
-typedef struct { Context *context; void *library; uint64_t image; } Module; /* library NULL: image is the runner's */
-typedef struct { Module *module; int kernel, dynamic_shared; char name[NAME]; } Function;
+typedef struct { struct timespec when; Address stream; } Event;
+struct Function;
+typedef struct { /* library NULL: image is the runner's */
+  Context *context;
+  void *library;
+  uint64_t image;
+  struct Function *functions;
+} Module;
+typedef struct Function { Module *module; int kernel, dynamic_shared; char name[NAME]; struct Function *next; } Function;
 typedef struct { char name[NAME]; int device; unsigned grid[3], block[3], shared; Address stream; } Launch;
+typedef struct { Address stream, after; long launches; } Wait;
 typedef struct Alias { char symbol[NAME], name[NAME]; struct Alias *next; } Alias;
 typedef struct Counter { const char *name; long calls; int known; struct Counter *next; } Counter;
 typedef struct { char name[64]; int status, times; long skip; } Failure;
@@ -48,7 +55,8 @@ static size_t capacity = (size_t)1 << 30, used[DEVICES];
 static Context primary[DEVICES];
 static Block *blocks;
 static Launch launches[LOG];
-static long launched;
+static Wait waits[LOG];
+static long launched, waited;
 static Counter *counters;
 static Alias *aliases;
 static Failure failures[16];
@@ -105,7 +113,7 @@ void fake_alias(const char *symbol, const char *name) { /* a template's symbol, 
 void fake_forget(void) { /* failures and counts, not memory */
   memset(failures, 0, sizeof failures);
   for (Counter *c = counters; c; c = c->next) c->calls = 0;
-  launched = 0;
+  launched = waited = 0;
 }
 long fake_calls(const char *name) { /* since fake_forget */
   for (Counter *c = counters; c; c = c->next)
@@ -114,6 +122,8 @@ long fake_calls(const char *name) { /* since fake_forget */
 }
 long fake_launches(void) { return launched; }
 const Launch *fake_launch(long i) { return &launches[i % LOG]; }
+long fake_waits(void) { return waited; }
+const Wait *fake_wait(long i) { return &waits[i % LOG]; }
 int fake_depth(void) { return depth; }
 size_t fake_used(int device) { return used[device]; }
 long fake_blocks(Address *start, size_t *bytes, long room) { /* all living memory that a kernel may address */
@@ -261,10 +271,16 @@ API(cuStreamCreate, Stream **s, unsigned f) NEEDS_CONTEXT (void)f; *s = malloc(s
 API(cuStreamDestroy_v2, Stream *s) free(s); END
 API(cuStreamSynchronize, Stream *s) (void)s; END
 API(cuStreamQuery, Stream *s) (void)s; END
-API(cuStreamWaitEvent, Stream *s, Event *e, unsigned f) (void)s, (void)e, (void)f; END
+API(cuStreamWaitEvent, Stream *s, Event *e, unsigned f)
+  NEEDS_CONTEXT
+  (void)f;
+  pthread_mutex_lock(&lock);
+  waits[waited++ % LOG] = (Wait){(Address)s, e->stream, launched};
+  pthread_mutex_unlock(&lock);
+END
 API(cuEventCreate, Event **e, unsigned f) NEEDS_CONTEXT (void)f; *e = calloc(1, sizeof **e); END
 API(cuEventDestroy_v2, Event *e) free(e); END
-API(cuEventRecord, Event *e, Stream *s) (void)s; clock_gettime(CLOCK_MONOTONIC, &e->when); END
+API(cuEventRecord, Event *e, Stream *s) e->stream = (Address)s; clock_gettime(CLOCK_MONOTONIC, &e->when); END
 API(cuEventSynchronize, Event *e) (void)e; END
 API(cuEventQuery, Event *e) (void)e; END
 static float elapsed(const Event *a, const Event *b) {
@@ -305,12 +321,14 @@ API(cuModuleLoadDataEx, Module **m, const void *image, unsigned n, void *o, void
     if ((status = loader(image, bytes, path, sizeof path, &number))) return status;
     if (path[0] && !(library = dlopen(path, RTLD_NOW | RTLD_LOCAL))) return INVALID_IMAGE;
   }
-  *m = malloc(sizeof **m), **m = (Module){current(), library, number};
+  *m = malloc(sizeof **m), **m = (Module){current(), library, number, 0};
 END
 API(cuModuleLoadData, Module **m, const void *image) return cuModuleLoadDataEx(m, image, 0, 0, 0); }
 API(cuModuleUnload, Module *m) (void)m; END /* functions may outlive it here */
 API(cuModuleGetFunction, Function **f, Module *m, const char *name)
   int kernel = 0;
+  for (Function *known = m->functions; known; known = known->next) /* a kernel has one handle, as in CUDA */
+    if (!strcmp(known->name, name)) return *f = known, OK;
   if (m->library) {
     int (*find)(const char *) = (int (*)(const char *))dlsym(m->library, "gce_find_kernel");
     const char *known = name;
@@ -320,6 +338,7 @@ API(cuModuleGetFunction, Function **f, Module *m, const char *name)
   } else if (runner(m->image, name, 0, 0, 0, 0, 0, text, sizeof text)) return NOT_FOUND;
   *f = calloc(1, sizeof **f), (*f)->module = m, (*f)->kernel = kernel, (*f)->dynamic_shared = 49152;
   snprintf((*f)->name, NAME, "%s", name);
+  (*f)->next = m->functions, m->functions = *f;
 END
 API(cuModuleGetGlobal_v2, Address *d, size_t *n, Module *m, const char *name)
   *d = m->library ? (Address)dlsym(m->library, name) : 0;

@@ -23,6 +23,9 @@ from . import build
 
 OUT_OF_MEMORY, INVALID_IMAGE, NO_BINARY_FOR_GPU, ILLEGAL_ADDRESS, LAUNCH_FAILED = 2, 200, 209, 700, 719
 
+# What returns only when a device has done its work (CUDA Driver API, "API synchronization behavior").
+_WAITING = "cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize", "cuMemcpyHtoD_v2", "cuMemcpyDtoH_v2"
+
 # Runs a kernel: name, grid, block, bytes of shared memory, packed parameters.
 Runner = Callable[[str, tuple[int, ...], tuple[int, ...], int, bytes], object]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -47,6 +50,14 @@ class Launch(NamedTuple):
     block: tuple[int, int, int]
     shared_mem: int
     stream: int
+
+
+class Wait(NamedTuple):
+    """A stream that was told to wait for another one, by their handles, and how many kernels were launched before."""
+
+    stream: int
+    after: int
+    launches: int
 
 
 class _Entry(ctypes.Structure):
@@ -78,6 +89,8 @@ class Machine:
         library.fake_calls.argtypes, library.fake_calls.restype = [ctypes.c_char_p], ctypes.c_long
         library.fake_launch.argtypes, library.fake_launch.restype = [ctypes.c_long], ctypes.POINTER(_Entry)
         library.fake_launches.restype = library.fake_blocks.restype = ctypes.c_long
+        library.fake_wait.argtypes, library.fake_wait.restype = [ctypes.c_long], ctypes.POINTER(ctypes.c_size_t)
+        library.fake_waits.restype = ctypes.c_long
         library.fake_used.restype = ctypes.c_size_t
         self._images: dict[str, _Image] = {}
         self._loaded: list[_Image] = []
@@ -104,8 +117,18 @@ class Machine:
         return sum(self._library.fake_calls(name.encode()) for name in functions)
 
     def synchronisations(self) -> int:
-        """Return how often anyone waited for a device since `forget`."""
-        return self.calls("cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize")
+        """Return how often anyone waited for a device since `forget`, by a copy that blocks too."""
+        return self.calls(*_WAITING)
+
+    def frees(self) -> int:
+        """Return how often memory of a device was freed since `forget`; a real device is waited for each time."""
+        return self.calls("cuMemFree_v2")
+
+    @property
+    def waits(self) -> list[Wait]:
+        """The streams that were told to wait for another one since `forget`, the last 256 times."""
+        count = self._library.fake_waits()
+        return [Wait(*self._library.fake_wait(i)[:3]) for i in range(max(0, count - 256), count)]
 
     @property
     def launches(self) -> list[Launch]:

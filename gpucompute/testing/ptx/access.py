@@ -13,7 +13,7 @@ from .machine import Machine, Threads
 from .memory import LOCAL_WINDOW, SHARED_WINDOW
 from .operation import Modifiers, UnknownForm
 from .syntax import Function, Instruction, Literal, Name, Operand, Vector
-from .types import STORAGE, TYPES, constant
+from .types import PREDICATE, STORAGE, TYPES, constant
 
 SPACES = ("global", "shared", "local", "const", "param")
 WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW}
@@ -45,6 +45,8 @@ def _vector(operand: Operand, modifiers: Modifiers) -> tuple[Operand, ...]:
 def _load(assembler: Assembler, instruction: Instruction, function: Function) -> Built:
     modifiers = Modifiers(instruction.modifiers, 1)
     kind = modifiers.type()
+    if kind.lanes > 1 or kind is PREDICATE:
+        raise UnknownForm
     space = space_of(modifiers)
     items = _vector(instruction.operands[0], modifiers)
     modifiers.finish()
@@ -82,6 +84,8 @@ def _load_parameter(
 def _store(assembler: Assembler, instruction: Instruction, function: Function) -> Built:
     modifiers = Modifiers(instruction.modifiers, 1)
     kind = modifiers.type()
+    if kind.lanes > 1 or kind is PREDICATE:
+        raise UnknownForm
     space = space_of(modifiers)
     items = _vector(instruction.operands[1], modifiers)
     modifiers.finish()
@@ -103,23 +107,22 @@ def _store(assembler: Assembler, instruction: Instruction, function: Function) -
 
 def _move(assembler: Assembler, instruction: Instruction, function: Function) -> Built | None:
     """``mov`` that packs, unpacks or takes an address; None for plain values."""
-    destination, source = instruction.operands
-    kind = TYPES.get(instruction.modifiers[-1])
+    destination, source = instruction.operands[:2]
+    kind = TYPES.get((instruction.modifiers or ("",))[-1])
     if isinstance(source, Name):
         found = instruction.scope.find(source.name)
         if isinstance(found, Function):
             assembler.fail("the address of a function: calls through registers are not supported")
     if kind is None or not (isinstance(destination, Vector) or isinstance(source, Vector)):
         return None
+    items = destination.items if isinstance(destination, Vector) else source.items if isinstance(source, Vector) else ()
+    part = TYPES.get(f"b{kind.bits / len(items):g}") if items else None
+    if part is None:
+        raise UnknownForm
     whole = TYPES[f"b{kind.bits}"]
     if isinstance(destination, Vector):
-        part = TYPES[f"b{kind.bits // len(destination.items)}"]
-        writers = [assembler.write(item, part) for item in destination.items]
-        return _unpack(assembler.read(source, whole), writers), True
-    assert isinstance(source, Vector)
-    part = TYPES[f"b{kind.bits // len(source.items)}"]
-    readers = [assembler.read(item, part) for item in source.items]
-    return _pack(readers, assembler.write(destination, whole)), True
+        return _unpack(assembler.read(source, whole), [assembler.write(item, part) for item in items]), True
+    return _pack([assembler.read(item, part) for item in items], assembler.write(destination, whole)), True
 
 
 def _unpack(read: Reader, writers: list[Writer]) -> Callable[[Machine, Threads], None]:
@@ -164,7 +167,7 @@ def _is_space(assembler: Assembler, instruction: Instruction, function: Function
     space = space_of(modifiers)
     window = WINDOWS.get(space)
     read = assembler.read(instruction.operands[1], kind)
-    write = assembler.write(instruction.operands[0], TYPES["pred"])
+    write = assembler.write(instruction.operands[0], PREDICATE)
 
     def step(machine: Machine, threads: Threads) -> None:
         top = read(machine, threads) & np.uint64(0xF << 60)
@@ -179,10 +182,10 @@ def _is_space(assembler: Assembler, instruction: Instruction, function: Function
 
 def _copy_async(assembler: Assembler, instruction: Instruction, function: Function) -> Built:
     """``cp.async.{ca,cg}.shared.global [d], [s], n{, used}``, done at once; its commits and waits do nothing."""
-    if instruction.modifiers[0] != "async" or "bulk" in instruction.modifiers:
-        raise UnknownForm
-    if instruction.modifiers[1] in ("commit_group", "wait_group", "wait_all"):
+    if instruction.modifiers[:2] in (("async", "commit_group"), ("async", "wait_group"), ("async", "wait_all")):
         return (lambda machine, threads: None), True
+    if instruction.modifiers[:1] != ("async",) or "bulk" in instruction.modifiers or len(instruction.operands) < 3:
+        raise UnknownForm
     to, _ = assembler.address(instruction.operands[0], "shared")
     source, _ = assembler.address(instruction.operands[1], "global")
     size = instruction.operands[2]

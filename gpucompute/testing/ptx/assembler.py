@@ -4,6 +4,8 @@ Names become slots and addresses here, once; a launch looks nothing up. Device f
 functions that call them, so that a group inside a callee goes first and its threads meet the others again behind the
 call. Parameters of calls and local arrays of all functions have fixed places in one frame per thread, for which
 reason functions must not call themselves.
+
+An instruction that cannot be assembled becomes a step that raises the reason: a kernel that never comes there runs.
 """
 
 from __future__ import annotations
@@ -18,14 +20,32 @@ import numpy as np
 from ...errors import PtxError
 from . import conversion, floating, integers, logic, special
 from .machine import STOP, Machine, Step, Threads
-from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, VARIABLE_WINDOW
+from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, VARIABLE_WINDOW, Fault
 from .operation import Builder, Modifiers, Operation, UnknownForm
 from .parser import bits_as
-from .syntax import Address, Function, Instruction, Label, Literal, Module, Name, Operand, Pair, Register, Variable
+from .syntax import (
+    Address,
+    Function,
+    Instruction,
+    Label,
+    Literal,
+    Module,
+    Name,
+    Operand,
+    Pair,
+    Register,
+    Unknown,
+    Variable,
+)
 from .types import PREDICATE, STORAGE, TYPES, Array, Type, constant
 
 Reader = Callable[[Machine, Threads], Array]
 Writer = Callable[[Machine, Threads, Array], None]
+# The operands that an opcode has at least, with its results; of others it is one.
+FEWEST = dict.fromkeys(("ld", "ldu", "st", "mov", "cvta", "isspacep", "red", "brx", "vote", "match", "redux"), 2)
+FEWEST |= {"atom": 3, "shfl": 4, "elect": 2, **dict.fromkeys(("call", "ret", "exit", "trap", "brkpt", "cp"), 0)}
+FEWEST |= dict.fromkeys(("discard", "membar", "fence", "nanosleep", "griddepcontrol", "pmevent"), 0)
+UNKNOWN = "this instruction is not known to the interpreter"
 GAP = 256  # bytes between variables of a module, which nobody may touch
 
 ANY_TYPE: dict[str, Builder] = {
@@ -85,6 +105,8 @@ class Assembler:
     """Turns one kernel and what it calls into a `Program`."""
 
     def __init__(self, module: Module, entry: Function) -> None:
+        if entry.problem:
+            raise PtxError(f"{entry.name} cannot be run: {entry.problem}")
         self.module = module
         self.program = Program(entry.name)
         self.slots: dict[Any, int] = {}
@@ -94,7 +116,7 @@ class Assembler:
         self.dynamic: list[Variable] = []
         self.instruction: Instruction | None = None
         self._order: list[Function] = []
-        self._visit(entry, [])
+        self._visit(entry)
         self.entry = entry
         self._place_variables()
         for function in self._order:
@@ -104,16 +126,14 @@ class Assembler:
 
     # Functions
 
-    def _visit(self, function: Function, above: list[Function]) -> None:
-        if function in above:
-            raise PtxError(f"{function.name} calls itself; recursive device functions are not supported")
-        if function in self._order:
+    def _visit(self, function: Function, above: tuple[Function, ...] = ()) -> None:
+        if function in above or function in self._order:
             return
         for instruction in function.body or ():
             if instruction.opcode == "call":
                 callee = self.callee(instruction)
                 if callee is not None and callee.body is not None:
-                    self._visit(callee, [*above, function])
+                    self._visit(callee, (*above, function))
         self._order.append(function)
 
     def callee(self, instruction: Instruction) -> Function | None:
@@ -176,10 +196,7 @@ class Assembler:
     def _assemble(self, function: Function) -> None:
         for instruction in function.body or ():
             self.instruction = instruction
-            try:
-                step, plain = self._step(function, instruction)
-            except UnknownForm:
-                self.fail("this instruction is not known to the interpreter")
+            step, plain = self._step(function, instruction)
             self._append(step, plain, instruction.line, instruction.text)
         from .flow import finish
 
@@ -197,9 +214,8 @@ class Assembler:
         return len(self.program.steps)
 
     def fail(self, message: str) -> NoReturn:
-        """Raise an error at the instruction that is being assembled."""
-        assert self.instruction is not None
-        raise PtxError(f"{self.program.name}, PTX line {self.instruction.line} ({self.instruction.text}): {message}")
+        """Give up the instruction that is being assembled: an error to the thread that executes it."""
+        raise UnknownForm(message)
 
     # Operands
 
@@ -209,14 +225,14 @@ class Assembler:
         found = self.instruction.scope.find(name)
         if found is None:
             self.fail(f"{name} is not declared")
+        if isinstance(found, Unknown):
+            self.fail(f"{name} is declared in a form not known to the interpreter: PTX line {found.line}, {found.text}")
         return found
 
     def slot(self, register: Any, kind: Type) -> int:
         """Return the number of a register among all."""
         found = self.slots.get(register)
         if found is None:
-            if kind.bits not in STORAGE:
-                self.fail(f"registers of type {kind.name} are not supported")
             found = self.slots[register] = len(self.program.initial)
             self.program.initial.append(np.zeros(1, STORAGE[kind.bits]))
         return found
@@ -317,6 +333,8 @@ class Assembler:
             return _always(constant(start + offset, STORAGE[64]), TYPES["u64"]), space
         if not isinstance(found, Register):
             self.fail(f"{base.name} is neither a register nor a variable")
+        if found.type.bits not in (32, 64):
+            self.fail(f"{base.name} has {found.type.bits} bits, expected an address of 32 or 64")
         return self._register_address(base.name, found.type.bits, offset), space
 
     def _register_address(self, name: str, bits: int, offset: int) -> Reader:
@@ -344,21 +362,35 @@ class Assembler:
     # Steps
 
     def _step(self, function: Function, instruction: Instruction) -> Built:
+        try:
+            step, plain = self._executed(function, instruction)
+        except UnknownForm as unknown:
+            step, plain = _refused(str(unknown)), True
+        return self._guarded(step, plain, instruction), plain
+
+    def _executed(self, function: Function, instruction: Instruction) -> Built:
+        """Build an instruction without its predicate."""
         from . import access, flow, warps
 
+        if instruction.unknown:
+            raise UnknownForm(f"{UNKNOWN}: {instruction.unknown}")
+        if len(instruction.operands) < FEWEST.get(instruction.opcode, 1):
+            raise UnknownForm
         for table in (access.TABLE, warps.TABLE, flow.TABLE):
             if instruction.opcode in table:
                 built = table[instruction.opcode](self, instruction, function)
                 if built is not None:
-                    step, plain = built
-                    return self._guarded(step, plain, instruction), plain
-        return self._guarded(self._arithmetic(instruction), True, instruction), True
+                    return built
+        return self._arithmetic(instruction), True
 
     def _guarded(self, step: Step, plain: bool, instruction: Instruction) -> Step:
         """Add the predicate in front of an instruction."""
         if instruction.guard is None:
             return step
-        predicate = self.read(instruction.guard, PREDICATE)
+        try:
+            predicate = self.read(instruction.guard, PREDICATE)
+        except UnknownForm as unknown:
+            return _refused(str(unknown))
         after = self.pc + 1
 
         def guarded(machine: Machine, threads: Threads) -> Any:
@@ -405,11 +437,21 @@ class Assembler:
             operation = logic.PREDICATES[name]
         else:
             table = ANY_TYPE if name in ANY_TYPE else floating.TABLE if kind.is_float else integers.TABLE
-            if name not in table:
+            if name not in table or PREDICATE.name in instruction.modifiers:
                 raise UnknownForm
             operation = table[name](modifiers, kind)
         modifiers.finish()
         return operation
+
+
+def _refused(reason: str) -> Step:
+    """Return the step of an instruction that nobody may reach."""
+
+    def step(machine: Machine, threads: Threads) -> None:
+        machine.active = threads
+        raise Fault(reason or UNKNOWN)
+
+    return step
 
 
 def _always(value: Array, kind: Type) -> Reader:

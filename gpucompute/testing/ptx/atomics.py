@@ -149,6 +149,8 @@ def build(assembler: Assembler, instruction: Instruction, function: Function) ->
     operands = list(instruction.operands)
     destination = operands.pop(0) if instruction.opcode == "atom" else Name("_")
     address, space = assembler.address(operands.pop(0), space)
+    if len(operands) != (2 if name == "cas" else 1):
+        raise UnknownForm
     lists = [list(o.items) if isinstance(o, Vector) else [o] for o in (destination, *operands)]
     if destination == Name("_"):
         lists[0] *= count

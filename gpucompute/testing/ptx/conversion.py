@@ -111,7 +111,6 @@ def _pack(modifiers: Modifiers, to: Type, kind: Type) -> Operation:
     """``cvt.rn.f16x2.f32 d, a, b``: a in the upper half, b in the lower."""
     mode = modifiers.choice(*floats.MODES, default="rn")
     relu = modifiers.flag("relu")
-    modifiers.ignore("satfinite")
     if kind != TYPES["f32"] or modifiers.sources != 2:
         raise UnknownForm
 

@@ -144,6 +144,8 @@ def _extremum(name: str) -> Builder:
     def build(modifiers: Modifiers, kind: Type) -> Operation:
         nan = modifiers.flag("NaN")
         choose = extremum(name, kind)
+        if modifiers.sources < 2:
+            raise UnknownForm
         sign_of_both = modifiers.flag("xorsign")
         absolute = modifiers.flag("abs")
         storage = STORAGE[8 * kind.dtype.itemsize]
@@ -170,6 +172,8 @@ def _sign(function: Callable[[Array, Type], Array]) -> Builder:
 
 
 def _copysign(modifiers: Modifiers, kind: Type) -> Operation:
+    if kind.name not in ("f32", "f64"):
+        raise UnknownForm
     return Operation(lambda a, b: np.copysign(b, a), (kind,), (kind, kind))
 
 

@@ -25,7 +25,7 @@ def _branch(assembler: Assembler, instruction: Instruction, function: Function) 
 
 def _indexed_branch(assembler: Assembler, instruction: Instruction, function: Function) -> Built:
     """``brx.idx index, targets``: a jump table."""
-    index, name = instruction.operands
+    index, name = instruction.operands[:2]
     targets = assembler.find(name.name) if isinstance(name, Name) else None
     if "idx" not in instruction.modifiers or not isinstance(targets, Targets):
         raise UnknownForm
@@ -84,8 +84,12 @@ def _call(assembler: Assembler, instruction: Instruction, function: Function) ->
     callee = assembler.callee(instruction)
     if callee is None:
         assembler.fail("calls through registers are not supported")
+    if callee.problem:
+        assembler.fail(f"the kernel calls {callee.name}, which cannot be run: {callee.problem}")
+    if callee.body is not None and (callee is function or callee not in assembler.bases):
+        assembler.fail(f"{callee.name} calls itself; recursive device functions are not supported")
     lists = [operand.items for operand in instruction.operands if isinstance(operand, Vector)]
-    results = lists.pop(0) if callee.results else ()
+    results = lists.pop(0) if callee.results and lists else ()
     values = lists.pop(0) if lists else ()
     if callee.body is None:
         return _external(assembler, callee, values), True

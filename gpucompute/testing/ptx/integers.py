@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from .operation import Builder, Modifiers, Operation, same
+from .operation import Builder, Modifiers, Operation, UnknownForm, same
 from .types import PREDICATE, STORAGE, TYPES, Array, Type
 
 U32, S32, U64 = TYPES["u32"], TYPES["s32"], TYPES["u64"]
 
 
 def _twice(kind: Type) -> Type:
-    return TYPES[f"{kind.kind}{2 * kind.bits}"]
+    wider = TYPES.get(f"{kind.kind}{2 * kind.bits}")
+    if wider is None:
+        raise UnknownForm
+    return wider
 
 
 # Arithmetic

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DTypeError, OptionError, ShapeError
+from ...errors import DTypeError, OptionError, PtxError, ShapeError
 from .assembler import Program, assemble
 from .machine import Lanes, Machine, Shape
 from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, POISON, SHARED_WINDOW, Memory, Region, host_regions
@@ -61,8 +61,8 @@ def run_ptx(
     Raises
     ------
     PtxError
-        If the text cannot be read, it has an instruction that is not known, an access is out of bounds or misaligned
-        (with the PTX line, the thread and the address), or threads wait for each other for ever.
+        If the text cannot be read, a thread reaches an instruction that is not known, an access is out of bounds or
+        misaligned (with the PTX line, the thread and the address), or threads wait for each other for ever.
     ShapeError, DTypeError, OptionError
         If arguments do not fit.
 
@@ -116,6 +116,11 @@ def instructions(ptx: str, name: str | None = None) -> Counter[str]:
     collections.Counter
         By instruction with its modifiers, such as ``"fma.rn.f32"``.
 
+    Raises
+    ------
+    PtxError
+        If a function among them cannot be read. Instructions that `run_ptx` does not know are counted as others.
+
     Examples
     --------
     >>> text = ".version 8.0 .target sm_75"
@@ -132,6 +137,9 @@ def instructions(ptx: str, name: str | None = None) -> Counter[str]:
             ]
             called = [module.functions[n] for n in dict.fromkeys(names) if n in module.functions]
             functions += [f for f in called if f not in functions]
+    for function in functions:
+        if function.problem and function.body is None:
+            raise PtxError(f"{function.name}: {function.problem}")
     return Counter(i.text for function in functions for i in function.body or ())
 
 

@@ -43,7 +43,7 @@ class Operation:
 
 
 class UnknownForm(Exception):
-    """The opcode is known and these modifiers are not."""
+    """An instruction, or a form of one, that cannot be executed; why, or no words if it is just not known."""
 
 
 class Modifiers:

@@ -1,16 +1,16 @@
 """PTX text to `syntax.Module`.
 
 The grammar is that of NVIDIA's "Parallel Thread Execution ISA", chapters 4 to 6 and 11, as far as compilers write it.
-Debugging sections and hints for the assembler are read over.
+Debugging sections and hints for the assembler are read over. What is not understood is kept: a statement up to its
+semicolon as an unknown instruction, a declaration by its names, a function by its own. It is an error to whoever
+executes or uses it.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
 from functools import lru_cache
-from typing import NoReturn, TypeVar
 
 from ...errors import PtxError
 from .syntax import (
@@ -25,125 +25,31 @@ from .syntax import (
     Pair,
     Scope,
     Targets,
+    Unknown,
     Variable,
     Vector,
 )
+from .tokens import Tokens
 from .types import TYPES, Type
 
-_TOKEN = re.compile(
-    r"""
-    (?P<newline>\n)
-  | (?P<skip>[ \t\r\f]+ | //[^\n]*)
-  | (?P<comment>/\*.*?\*/)
-  | (?P<float>0[fF][0-9a-fA-F]{8}\b | 0[dD][0-9a-fA-F]{16}\b | \d+\.\d*(?:[eE][+-]?\d+)? | \d+[eE][+-]?\d+)
-  | (?P<integer>0[xX][0-9a-fA-F]+U? | 0[bB][01]+U? | \d+U?)
-  | (?P<word>[A-Za-z_$%][\w$]*(?:(?:\.|::)[\w$]+)*)
-  | (?P<directive>\.[A-Za-z_]\w*(?:::\w+)*)
-  | (?P<string>"[^"]*")
-  | (?P<mark>[{}()\[\],;:@!|+\-<>=])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _SPACES = {".param", ".shared", ".local", ".global", ".const"}
 _LINKAGE = {".visible", ".extern", ".weak", ".common"}
 _LINE_DIRECTIVES = {".version", ".target", ".address_size", ".file", ".loc"}  # they end where their line ends
+# What begins an item of a module.
+_FIRST_WORDS = frozenset({".entry", ".func", ".section", *_SPACES, *_LINKAGE, *_LINE_DIRECTIVES})
+_FUNCTION_NAME = re.compile(r"\.(?:entry|func)\b(?:\s*\.[\w:]+|\s*\([^)]*\))*\s*([\w$%]+)")
+# What follows the parameters of a function and changes nothing here.
+_ATTRIBUTES = {
+    *(".maxntid", ".reqntid", ".minnctapersm", ".maxnctapersm", ".maxnreg", ".noreturn", ".unique"),
+    *(".explicitcluster", ".maxclusterrank", ".abi_preserve", ".abi_preserve_control"),
+}
 
-Item = TypeVar("Item")
 
-
-class _Parser:
+class _Parser(Tokens):
     def __init__(self, text: str) -> None:
-        self.kinds: list[str] = []
-        self.words: list[str] = []
-        self.lines: list[int] = []
+        super().__init__(text)
         self.module = Module()
         self.top = Scope()
-        self.at = 0
-        self._split(text)
-
-    def _split(self, text: str) -> None:
-        at, line = 0, 1
-        while at < len(text):
-            match = _TOKEN.match(text, at)
-            if match is None:
-                raise PtxError(f"PTX line {line}: cannot read {text[at : at + 20]!r}; expected PTX text")
-            at = match.end()
-            kind = match.lastgroup
-            if kind == "newline":
-                line += 1
-            elif kind == "comment":
-                line += match[0].count("\n")
-            elif kind is not None and kind != "skip":
-                self.kinds.append(kind)
-                self.words.append(match[0])
-                self.lines.append(line)
-        self.kinds.append("end")
-        self.words.append("the end of the text")
-        self.lines.append(line)
-
-    # Tokens
-
-    @property
-    def word(self) -> str:
-        return self.words[self.at]
-
-    @property
-    def kind(self) -> str:
-        return self.kinds[self.at]
-
-    def fail(self, expected: str) -> NoReturn:
-        raise PtxError(f"PTX line {self.lines[self.at]}: got {self.word!r}, expected {expected}")
-
-    def next(self) -> str:
-        word = self.words[self.at]
-        self.at += 1
-        return word
-
-    def accept(self, word: str) -> bool:
-        if self.word != word:
-            return False
-        self.at += 1
-        return True
-
-    def expect(self, word: str) -> None:
-        if not self.accept(word):
-            self.fail(repr(word))
-
-    def name(self) -> str:
-        if self.kind != "word":
-            self.fail("a name")
-        return self.next()
-
-    def integer(self) -> int:
-        sign = -1 if self.accept("-") else 1
-        if self.kind != "integer":
-            self.fail("an integer")
-        word = self.next().rstrip("U")
-        octal = len(word) > 1 and word.isdigit() and word[0] == "0"  # as in C
-        return sign * int(word, 8 if octal else 0)
-
-    def skip_line(self) -> None:
-        line = self.lines[self.at]
-        while self.lines[self.at] == line and self.kind != "end":
-            self.at += 1
-
-    def skip_braces(self) -> None:
-        depth = 0
-        while True:
-            depth += {"{": 1, "}": -1}.get(self.word, 0)
-            if self.kind == "end":
-                self.fail("'}'")
-            if self.next() == "}" and not depth:
-                return
-
-    def list_of(self, item: Callable[[], Item], end: str) -> list[Item]:
-        """Read items with commas between them, and the mark that ends them."""
-        found: list[Item] = []
-        while not self.accept(end):
-            if found:
-                self.expect(",")
-            found.append(item())
-        return found
 
     # Declarations
 
@@ -155,15 +61,16 @@ class _Parser:
                 self.at += 1
                 self.skip_braces()
             elif self.word == ".pragma":
-                while not self.accept(";"):
-                    self.at += 1
-            elif self.word in (".alias", ".samplerref", ".surfref", ".texref"):
-                self.fail("no aliases and textures: these are not supported")
+                self.skip_to(";")
             else:
-                self._module_item()
+                start = self.at
+                try:
+                    self._item()
+                except PtxError as error:
+                    self._unknown_item(start, error)
         return self.module
 
-    def _module_item(self) -> None:
+    def _item(self) -> None:
         external = False
         while self.word in _LINKAGE:
             external |= self.next() == ".extern"
@@ -176,6 +83,36 @@ class _Parser:
         else:
             self.fail("a directive of a module")
 
+    def _unknown_item(self, start: int, error: PtxError) -> None:
+        """Keep what was not understood by its names: whoever uses one gets to know why."""
+        if self.kinds[start] != "directive":
+            raise error
+        text = self.skip_statement(start, error, _FIRST_WORDS)
+        words = self.words[start : self.at]
+        is_entry = ".entry" in words
+        if is_entry or ".func" in words:
+            name = _FUNCTION_NAME.search(text)
+            if name is None:
+                raise error
+            function = Function(name[1], is_entry, [], [], Scope(self.top), problem=str(error))
+            self.module.functions[function.name] = self.top.names[function.name] = function
+        else:
+            self._unknown_names(self.top, start, Unknown(text, self.lines[start]))
+
+    def _unknown_names(self, scope: Scope, start: int, unknown: Unknown) -> None:
+        """Note the names that the words from `start` to here declare: ``.space .align n .type name[n], name, ...``."""
+        depth = 0
+        for k in range(start, self.at):
+            word = self.words[k]
+            depth += (word in "{([") - (word in "})]")
+            before = self.words[k - 1] == "," or self.kinds[k - 1] in ("directive", "integer")
+            if depth or self.kinds[k] != "word" or not before:
+                continue
+            if self.words[k + 1] == "<":
+                scope.ranges.setdefault(word, (int(self.words[k + 2]), unknown))
+            else:
+                scope.names.setdefault(word, unknown)
+
     def _function(self) -> None:
         is_entry = self.next() == ".entry"
         scope = Scope(self.top)
@@ -185,10 +122,7 @@ class _Parser:
         function = Function(name, is_entry, parameters, results, scope)
         for variable in (*results, *parameters):
             scope.names[variable.name] = variable
-        while self.word not in ("{", ";"):  # .maxntid 256, 1, 1 and the like
-            self.at += 1
-            if self.kind == "end":
-                self.fail("the body of a function")
+        self._attributes(function)
         if not self.accept(";"):
             function.body = []
             self.next()
@@ -196,6 +130,22 @@ class _Parser:
         known = self.module.functions.get(name)
         if known is None or known.body is None:
             self.module.functions[name] = self.top.names[name] = function
+
+    def _attributes(self, function: Function) -> None:
+        """Read ``.maxntid 256, 1, 1`` and the like, up to the body or the end of a declaration."""
+        while self.word not in ("{", ";"):
+            if self.word == ".pragma":
+                self.skip_to(";")
+                continue
+            if self.kind != "directive":
+                self.fail("the body of a function")
+            line, word = self.line, self.next()
+            numbers = []
+            while self.kind == "integer" or self.word == ",":
+                numbers += [] if self.accept(",") else [self.integer()]
+            alone = word == ".reqnctapercluster" and set(numbers) == {1}
+            if word not in _ATTRIBUTES and not alone and not function.problem:
+                function.problem = f"PTX line {line}: got '{word}', expected an attribute that the interpreter knows"
 
     def _parameter(self) -> Variable:
         (variable,) = self._variables(single=True)
@@ -212,8 +162,7 @@ class _Parser:
             if word == ".align":
                 align = self.integer()
             elif word == ".attribute":
-                while not self.accept(")"):
-                    self.at += 1
+                self.skip_to(")")
             elif word[1:] in TYPES:
                 kind = TYPES[word[1:]]
             elif word not in (".ptr", ".global", ".const", ".shared", ".local"):  # .ptr: what a parameter points to
@@ -271,29 +220,35 @@ class _Parser:
             pass
         elif word in _LINE_DIRECTIVES:
             self.skip_line()
-        elif word == ".reg":
-            self._registers(scope)
-        elif word in _SPACES:
-            for variable in self._variables():
-                scope.names[variable.name] = variable
-                function.variables.append(variable)
-        elif self.kind == "directive":  # .pragma
-            while not self.accept(";"):
-                self.at += 1
+        elif word == ".pragma":
+            self.skip_to(";")
+        elif word == ".reg" or word in _SPACES:
+            start, line = self.at, self.line
+            try:
+                self._declaration(function, scope)
+            except PtxError as error:
+                text = self.skip_statement(start, error)
+                self._unknown_names(scope, start, Unknown(text, line))
         elif self.kind == "word" and self.words[self.at + 1] == ":":
             self.at += 2
             if self.accept(".branchtargets"):
                 scope.names[word] = Targets(tuple(self.list_of(self.name, ";")))
             elif self.word in (".callprototype", ".calltargets"):
-                while not self.accept(";"):
-                    self.at += 1
+                self.skip_to(";")
             else:
                 scope.names[word] = Label(word, len(function.body))
         else:
             function.body.append(self._instruction(scope))
 
+    def _declaration(self, function: Function, scope: Scope) -> None:
+        if self.accept(".reg"):
+            self._registers(scope)
+            return
+        for variable in self._variables():
+            scope.names[variable.name] = variable
+            function.variables.append(variable)
+
     def _registers(self, scope: Scope) -> None:
-        self.next()
         kind = TYPES.get(self.word[1:])
         if kind is None:
             self.fail("a type of registers")
@@ -312,13 +267,21 @@ class _Parser:
         return name, count
 
     def _instruction(self, scope: Scope) -> Instruction:
-        line = self.lines[self.at]
+        line = self.line
         guard = None
         if self.accept("@"):
             guard = Name(negated=self.accept("!"), name=self.name())
-        opcode, *modifiers = re.split(r"\.(?=\w)", self.name())
-        operands = self.list_of(self._operand, ";")
-        return Instruction(opcode, tuple(modifiers), tuple(operands), guard, line, scope)
+        start = self.at
+        words = self.next() if self.kind == "directive" else self.name()
+        opcode, *modifiers = re.split(r"(?<=\w)\.(?=\w)", words)
+        operands, unknown = [], ""
+        try:
+            if self.kinds[start] == "directive":
+                self.fail("an instruction")
+            operands = self.list_of(self._operand, ";")
+        except PtxError as error:
+            unknown = f"{self.skip_statement(start, error)} ({error})"
+        return Instruction(opcode, tuple(modifiers), tuple(operands), guard, line, scope, unknown)
 
     def _operand(self) -> Operand:
         if self.accept("{"):
@@ -379,6 +342,6 @@ def parse(ptx: str) -> Module:
     Raises
     ------
     PtxError
-        If the text is not PTX, or uses a directive that is not known; the message has the line.
+        If the text is not PTX; the message has the line.
     """
     return _Parser(ptx).parse()

@@ -70,6 +70,8 @@ class Instruction:
         The line of the PTX text, from 1.
     scope : Scope
         Where its names are looked up.
+    unknown : str
+        The whole statement and why, if it was not understood; then there are no operands.
     """
 
     opcode: str
@@ -78,6 +80,7 @@ class Instruction:
     guard: Name | None
     line: int
     scope: Scope
+    unknown: str = ""
 
     @property
     def text(self) -> str:
@@ -137,12 +140,20 @@ class Variable:
 
 
 @dataclass(eq=False, slots=True)
+class Unknown:
+    """What a name means whose declaration was not understood: the statement and its line."""
+
+    text: str
+    line: int
+
+
+@dataclass(eq=False, slots=True)
 class Scope:
     """The names that a pair of braces declares."""
 
     parent: Scope | None = None
     names: dict[str, Entity] = field(default_factory=dict)
-    ranges: dict[str, tuple[int, Type]] = field(default_factory=dict)  # %r<10>: the registers %r0 to %r9
+    ranges: dict[str, tuple[int, Type | Unknown]] = field(default_factory=dict)  # %r<10>: the registers %r0 to %r9
 
     def declare(self, name: str, kind: Type) -> None:
         """Add one register."""
@@ -157,7 +168,7 @@ class Scope:
             if found is None and numbered:
                 count, kind = scope.ranges.get(numbered[1], (0, None))
                 if kind is not None and int(numbered[2]) < count:
-                    found = scope.names[name] = Register(name, kind)
+                    found = scope.names[name] = kind if isinstance(kind, Unknown) else Register(name, kind)
             if found is not None:
                 return found
             scope = scope.parent
@@ -173,6 +184,8 @@ class Function:
     parameters, results : list of Variable
     body : list of Instruction or None
         None if it is only declared.
+    problem : str
+        Why it cannot be executed: what was not understood besides the statements of its body.
     """
 
     name: str
@@ -182,6 +195,7 @@ class Function:
     scope: Scope
     body: list[Instruction] | None = None
     variables: list[Variable] = field(default_factory=list)  # declared inside
+    problem: str = ""
 
 
 @dataclass(eq=False, slots=True)
@@ -192,4 +206,4 @@ class Module:
     variables: dict[str, Variable] = field(default_factory=dict)
 
 
-Entity = Register | Variable | Label | Targets | Function
+Entity = Register | Variable | Label | Targets | Function | Unknown
