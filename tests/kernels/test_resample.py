@@ -78,13 +78,17 @@ def noise(random, shape):
 
 
 side = st.integers(1, 48)
+# The twin is compiled for each number of channels, in 5 s each. Here it is asked for three, and the reference for all;
+# tests/image/test_resize.py compares the twin with Pillow for all.
+TWINS = 3
+channels = st.sampled_from([TWINS, TWINS, TWINS, 1, 2, 4, 5, 6])
 
 
 @st.composite
 def resizes(draw):
     """A ragged batch, the size to give it, and how."""
     random = np.random.default_rng(draw(st.integers(0, 999)))
-    images = [noise(random, (draw(side), draw(side), draw(st.integers(1, 6)))) for _ in range(draw(st.integers(1, 4)))]
+    images = [noise(random, (draw(side), draw(side), draw(channels))) for _ in range(draw(st.integers(1, 3)))]
     size = draw(st.one_of(st.integers(1, 40), st.tuples(side, side)))
     return images, size, draw(st.sampled_from(INTERPOLATIONS)), draw(st.booleans()), draw(st.integers(0, 3))
 
@@ -101,15 +105,17 @@ def resize_plans(images, size, interpolation, antialias, box=None):
     ]  # fmt: skip
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(resizes())
 def test_any_batch_and_size(case):
     images, size, interpolation, antialias, gap = case
     plans = resize_plans(images, size, interpolation, antialias)
     got, _ = emulated(images, plans, gap=gap)
-    twin = gp.image.resize(images, size, interpolation=interpolation, antialias=antialias)
-    for image, plan, one, other in zip(images, plans, got, twin, strict=True):
+    for image, plan, one in zip(images, plans, got, strict=True):
         np.testing.assert_array_equal(one, reference_resample.chain(image, plan))
+    alike = [(image, one) for image, one in zip(images, got, strict=True) if image.shape[2] == TWINS]
+    twin = gp.image.resize([image for image, _ in alike], size, interpolation=interpolation, antialias=antialias)
+    for (_, one), other in zip(alike, twin, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -191,8 +197,9 @@ def test_the_checker_finds_nothing(shape, size, interpolation):
 @pytest.mark.parametrize(("shape", "size", "interpolation"), CHECKED.values(), ids=CHECKED)
 def test_the_ptx_of_a_gpu(shape, size, interpolation):
     image = noise(np.random.default_rng(0), shape)
-    (got,), _ = emulated([image], resize_plans([image], size, interpolation, True), run=by_ptx)
-    np.testing.assert_array_equal(got, im.resize(image, size, interpolation=interpolation))
+    plans = resize_plans([image], size, interpolation, True)
+    (got,), _ = emulated([image], plans, run=by_ptx)
+    np.testing.assert_array_equal(got, reference_resample.chain(image, plans[0]))
 
 
 def test_structures_are_those_of_the_source():

@@ -300,9 +300,6 @@ def test_sources_that_do_not_compile() -> None:
     assert complaint(two, "q") == "no kernel is named 'q'; there are: k"
     assert complaint(two, "q<int>") == "kernel.cu has no kernel 'q<int>'; it has k, t<...>"
     assert "no kernel that can be called by its name alone; it has t<...>" in complaint(two.splitlines()[1], "t")
-    assert "kernel.cu:3: inline PTX cannot be emulated" in complaint(
-        '__global__ void k(int *x) {\n  asm volatile("" ::: "memory");\n  asm("mov.u32 %0, %clock;" : "=r"(x[0]));\n}\n'
-    )
     assert "kernel.cu:2: the emulator has nothing for <cub/cub.cuh>" in complaint("\n#include <cub/cub.cuh>\n")
     assert "compiler option '--bogus': the emulator takes -D" in complaint(two, options=("--bogus",))
     assert "missing.cu: cannot be read (No such file" in complaint("missing.cu")

@@ -90,6 +90,8 @@ CASES = [
          lambda y, x, a, n: {0: (x.astype("f8") * 0.5 + y).astype("f2")}),
     Case("grey", 2, 64, (rng.integers(0, 256, (100, 4), dtype=np.uint8), np.zeros(100, np.uint8), i4(100)),
          lambda p, *_: {1: (p[:, :3].astype("i8") @ [19595, 38470, 7471] + 32768) >> 16}),
+    Case("guide_loops", 3, 64, (floats(150), np.zeros(1), np.full(3, -999, f4), np.zeros(4, np.uint8), i4(150)),
+         lambda x, *_: {1: x.sum(keepdims=True), 2: np.repeat(x.max(), 3), 3: np.array([114, 114, 111, 111])}),
 ]  # fmt: skip
 
 

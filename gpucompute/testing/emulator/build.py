@@ -27,7 +27,7 @@ INCLUDE = Path(__file__).with_name("include")
 _KERNEL_EXPRESSION = re.compile(r"\s*(?P<base>[\w:]+?)\s*(?P<arguments><.*>)?\s*", re.DOTALL)
 
 
-def library(source: Source, names: tuple[str, ...] = (), *, checked: bool = False) -> Path:
+def library(source: Source, names: tuple[str, ...] = (), *, checked: bool = False, only: str = "") -> Path:
     """Return the path of a shared library with kernels of `source`.
 
     Parameters
@@ -37,6 +37,8 @@ def library(source: Source, names: tuple[str, ...] = (), *, checked: bool = Fals
         Instances of templates: ``"sum<float, 256>"``. Without any, all kernels that are no templates.
     checked : bool
         With every load and store reported to the checker.
+    only : str
+        Leave out what this kernel does not need.
 
     Raises
     ------
@@ -44,11 +46,11 @@ def library(source: Source, names: tuple[str, ...] = (), *, checked: bool = Fals
         If there is no compiler, or the source does not compile.
     """
     compiler = find_compiler()
-    key = _key(source.name, source.text, source.options.macros, source.options.standard, names, checked)
+    key = _key(source.name, source.text, source.options.macros, source.options.standard, names, checked, only)
     stem = re.sub(r"\W", "-", Path(source.name).stem)
 
     def make(folder: Path) -> Path:
-        return _compile(compiler, source, names, checked, folder)
+        return _compile(compiler, source, names, checked, only, folder)
 
     return _kept(f"{stem}-{key}.so", make)
 
@@ -102,19 +104,21 @@ def _kept(name: str, make: Callable[[Path], Path]) -> Path:
     return target
 
 
-def _compile(compiler: Compiler, source: Source, names: tuple[str, ...], checked: bool, work: Path) -> Path:
+def _compile(compiler: Compiler, source: Source, names: tuple[str, ...], checked: bool, only: str, work: Path) -> Path:
     before, text = preprocessor_input(source)
     complaint = f"{source.name} does not compile for the emulator"
     expanded = compiler.run(["-E", "-x", "c++", *before, "-"], work, complaint, text)
-    rewritten = rewrite(with_system_headers(expanded))
-    unit = f"{rewritten.text}\n{_table(rewritten.kernels, names, source.name)}"
+    rewritten = rewrite(with_system_headers(expanded), checked=checked, only=only)
+    kernels = [one for one in rewritten.kernels if one.name.split("::")[-1] == only] or rewritten.kernels
+    unit = f"{rewritten.text}\n{_table(kernels, names, source.name)}"
     (work / "unit.cpp").write_text(unit, encoding="utf-8")
     flags = [source.options.standard, *compiler.flags(checked)]
     flags += _headers(compiler, tuple(flags))
     runtime = _runtime(compiler, checked)
     compiler.run([*flags, "-x", "c++", "-c", "unit.cpp", "-o", "unit.o"], work, complaint)
     # the runtime first: its variables are there before the kernels' are registered
-    compiler.run(["-shared", str(runtime), "unit.o", "-o", "unit.so"], work, complaint)
+    hooked = ["-Wl,--wrap=printf"] if checked else []
+    compiler.run(["-shared", *hooked, str(runtime), "unit.o", "-o", "unit.so"], work, complaint)
     return work / "unit.so"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import CompileError, LaunchError
+from ...errors import CompileError, DTypeError, LaunchError, ShapeError
 from ...launch.extents import three
 from .arguments import pack
 from .build import INCLUDE
@@ -49,6 +49,7 @@ def check(
     *,
     shared_mem: int = 0,
     options: Sequence[str] = (),
+    memory: Sequence[Array] = (),
 ) -> Report:
     """Run a CUDA kernel on the CPU and look for its bugs.
 
@@ -67,6 +68,9 @@ def check(
         As for `emulate`.
     grid, block, args, shared_mem
         As for a launch. Arrays are copied; the caller's are not written to.
+    memory : sequence of ndarray
+        Arrays that the kernel reaches through addresses in other arrays or in structs. The kernel runs on them, and
+        they are put back as they were.
 
     Returns
     -------
@@ -97,11 +101,12 @@ def check(
     extents = three(grid, "grid"), three(block, "block")
     report = Report(kernel.name)
     first: list[Array] = []
-    for run, order, seed, poison in _RUNS:
-        copies = _Copies(kernel, args)
+    reached = _Reached(memory)
+    for number, (run, order, seed, poison) in enumerate(_RUNS):
+        copies = _Copies(kernel, args, reached)
         packed, alive = pack(kernel, copies.args)
         library.watch(copies.buffers)
-        library.configure(order, seed, poison)
+        library.configure(order, seed, poison, silent=number > 0)
         try:
             library.launch(kernel, *extents, shared_mem, packed)
             finished = True
@@ -110,19 +115,42 @@ def check(
         finally:
             library.watch([])
             del alive
+            results = [array.copy() for array in copies.arrays]
+            reached.put_back()
         absent = _collect(library, report)
         if not finished:
             break
         if first:
-            _compare(library, copies.names, report, run, first, copies.arrays, absent)
-        first = first or copies.arrays
+            _compare(library, copies.names, report, run, first, results, absent)
+        first = first or results
     return report
 
 
-class _Copies:
-    """Arguments whose arrays are copies with room around them."""
+class _Reached:
+    """Arrays that are reached through addresses, which only these have: they cannot be copies."""
 
-    def __init__(self, kernel: Kernel, args: Sequence[Any]) -> None:
+    def __init__(self, memory: Sequence[Array]) -> None:
+        self.arrays = list(memory)
+        for i, array in enumerate(self.arrays):
+            if not isinstance(array, np.ndarray):
+                raise DTypeError(f"check, memory[{i}]: got a {type(array).__name__}, expected a NumPy array")
+            if not (array.flags.c_contiguous and array.flags.writeable):
+                raise ShapeError(f"check, memory[{i}]: expected an array that is C-contiguous and not read-only")
+        self.before = [array.copy() for array in self.arrays]
+
+    def holds(self, argument: Array) -> bool:
+        begin, end = argument.ctypes.data, argument.ctypes.data + argument.nbytes
+        return any(a.ctypes.data <= begin and end <= a.ctypes.data + a.nbytes for a in self.arrays)
+
+    def put_back(self) -> None:
+        for array, before in zip(self.arrays, self.before, strict=True):
+            array[...] = before
+
+
+class _Copies:
+    """Arguments whose arrays are copies with room around them, and what is reached through addresses."""
+
+    def __init__(self, kernel: Kernel, args: Sequence[Any], reached: _Reached) -> None:
         pack(kernel, args)  # checks them
         self.args: list[Any] = []
         self.arrays: list[Array] = []
@@ -133,6 +161,9 @@ class _Copies:
             if not parameter.pointer or argument is None:
                 self.args.append(argument)
                 continue
+            if reached.holds(argument):
+                self.args.append(argument)
+                continue
             key = (argument.ctypes.data, argument.nbytes)  # given twice, it stays one array
             if key not in made:
                 made[key] = _guarded(argument)
@@ -141,6 +172,10 @@ class _Copies:
             self.args.append(made[key])
             self.arrays.append(made[key])
             self.names.append(parameter.name)
+        for i, array in enumerate(reached.arrays):
+            self.buffers.append((array.ctypes.data, array.nbytes, array.itemsize, f"memory[{i}]"))
+            self.arrays.append(array)
+            self.names.append(f"memory[{i}]")
 
 
 def _guarded(array: Array) -> Array:
@@ -201,7 +236,7 @@ def _places(path: Path, codes: list[int]) -> dict[int, tuple[str, int]]:
             continue
         file, _, number = line.partition(" ")[0].rpartition(":")
         # from the innermost: the first that is not the emulator's own
-        if code not in places and number.isdigit() and not Path(file).is_relative_to(INCLUDE):
+        if code not in places and number.isdigit() and file != "??" and not Path(file).is_relative_to(INCLUDE):
             places[code] = (Path(file).name, int(number))
     return places
 
@@ -216,10 +251,10 @@ def _compare(
     absent: list[Finding],
 ) -> None:
     """Report arrays that differ between two orders."""
-    atomics, on_floats = library.used_atomics()
+    atomics = library.used_atomics()
     for name, one, other in zip(names, first, now, strict=True):
         differs = one.reshape(-1).view(np.uint8) != other.reshape(-1).view(np.uint8)
-        if not differs.any() or (on_floats and _close(one, other)):
+        if not differs.any() or (atomics and _close(one, other)):
             continue
         index = int(differs.argmax()) // one.itemsize
         values = one.reshape(-1)[index], other.reshape(-1)[index]

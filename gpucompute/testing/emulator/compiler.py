@@ -25,8 +25,9 @@ _COMMON = ["-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno
 _QUICK = ["-fno-threadsafe-statics", "-w"]
 _PLAIN = ["-O2", "-DGCE_CHECK=0"]
 # The instrumentation alone: its library is not linked, hooks.hpp answers. Structs are kept whole, since a float4 that
-# is read in four parts is never misaligned.
-_CHECKED = ["-O1", "-g1", "-gdwarf-4", "-DGCE_CHECK=1", "-fsanitize=thread"]
+# is read in four parts is never misaligned. A canary above local arrays, which have no bounds else.
+_CHECKED = ["-O1", "-g1", "-gdwarf-4", "-DGCE_CHECK=1", "-fsanitize=thread", "-fstack-protector-strong"]
+_CHECKED += ["-fno-builtin-printf", "-U_FORTIFY_SOURCE"]  # or it may be called by other names
 _CHECKED_GCC = ["--param=tsan-instrument-func-entry-exit=0", "--param=tsan-distinguish-volatile=1", "-fno-tree-sra"]
 _CHECKED_CLANG = ["-mllvm", "-tsan-instrument-func-entry-exit=0", "-mllvm", "-tsan-distinguish-volatile=1"]
 

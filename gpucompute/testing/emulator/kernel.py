@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ...errors import CompileError
 from ...launch.extents import three
 from . import build
 from .arguments import pack
@@ -84,7 +85,12 @@ class EmulatedKernel:
 def find(source: Source, name: str, *, checked: bool = False) -> tuple[Library, Kernel]:
     """Return the library of `source` that has the kernel `name`, compiled if it is not in the cache."""
     names = (name,) if "<" in name else ()
-    library = load(build.library(source, names, checked=checked))
+    try:
+        path = build.library(source, names, checked=checked)
+    except CompileError:  # perhaps for the sake of another kernel
+        alone = name.partition("<")[0].strip().split("::")[-1]
+        path = build.library(source, names, checked=checked, only=alone)
+    library = load(path)
     return library, library.kernel(name)
 
 

@@ -122,9 +122,9 @@ class Library:
             ) from None
         return np.ctypeslib.as_array(variable)
 
-    def configure(self, order: int, seed: int, poison: int) -> None:
+    def configure(self, order: int, seed: int, poison: int, *, silent: bool = False) -> None:
         """Choose the order of threads and blocks (0 forward, 1 backward, 2 random), and what shared memory holds."""
-        self._calls.gce_settings(order, seed, poison)
+        self._calls.gce_settings(order, seed, poison, int(silent))
 
     def watch(self, buffers: list[tuple[int, int, int, str]]) -> None:
         """Tell the checker of the memory that kernels may touch: address, bytes, bytes of an element, name."""
@@ -137,10 +137,9 @@ class Library:
         text: bytes = self._calls.gce_findings()
         return [line.split("\t") for line in text.decode(errors="replace").splitlines()]
 
-    def used_atomics(self) -> tuple[bool, bool]:
-        """Return whether the last launch ran atomic functions, and whether on floating-point values."""
-        bits: int = self._calls.gce_used_atomics()
-        return bool(bits & 1), bool(bits & 2)
+    def used_atomics(self) -> bool:
+        """Return whether the last launch ran atomic functions."""
+        return bool(self._calls.gce_used_atomics())
 
 
 @functools.cache

@@ -27,9 +27,9 @@ MACROS = {
 _KNOWN = re.compile(
     r"cuda\.h|cuda_runtime(_api)?\.h|cuda_fp16\.hp?p?|cuda_bf16\.hp?p?|cuda/atomic|cuda_device_runtime_api\.h"
     r"|device_(launch_parameters|functions|atomic_functions)\.h|cooperative_groups(/\w+)?\.h|math_(constants|functions)\.h"
-    r"|vector_(types|functions)\.h|sm_\d+_\w+\.h|builtin_types\.h|crt/\w+\.h|c?assert(\.h)?"
+    r"|vector_(types|functions)\.h|sm_\d+_\w+\.h|builtin_types\.h|crt/\w+\.h|c?assert(\.h)?|cuComplex\.h"
 )
-_FOREIGN = re.compile(r"cub/|thrust/|cuda/|curand|cublas|cufft|cuComplex|mma\.h|cuda_|cutlass/|nvrtc|texture|surface")
+_FOREIGN = re.compile(r"cub/|thrust/|cuda/|curand|cublas|cufft|mma\.h|cuda_|cutlass/|nvrtc|texture|surface")
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*([\"<])([^\">]+)[\">].*$", re.MULTILINE)
 _ONCE = re.compile(r"^[ \t]*#[ \t]*pragma[ \t]+once\b.*$", re.MULTILINE)
 _MARK = "#pragma gpucompute include"  # comes through the preprocessor as it is

@@ -41,6 +41,25 @@ extern "C" __global__ void misaligned_parts(const float *x, float *out) {
   float2 pair = *(const float2 *)(x + 1);  // BUG misaligned_parts
   out[0] = pair.x + pair.y;
 }
+__device__ float neighbour_before[64], scratch[2][24], neighbour_after[64];
+extern "C" __global__ void oob_variable(const float *x) {
+  neighbour_before[threadIdx.x] = neighbour_after[threadIdx.x] = 0;
+  scratch[1][threadIdx.x] = x[threadIdx.x];  // BUG oob_variable
+}
+namespace weights {
+static __constant__ const double weight[] = {1, 2, 3};
+}
+extern "C" __global__ void oob_constant(float *x) {
+  x[threadIdx.x] = weights::weight[threadIdx.x % 4];  // BUG oob_constant
+}
+extern "C" __global__ void oob_variable_far(float *x, int n) {
+  scratch[0][n] = x[0];  // BUG oob_variable_far
+}
+extern "C" __global__ void oob_local(float *x, int n) {
+  float own[8];
+  for (int i = 0; i < n; i++) own[i] = x[i];
+  x[threadIdx.x] = own[threadIdx.x % 8];
+}  // BUG oob_local
 
 // ---- races, and what is read before it is written
 
@@ -89,6 +108,12 @@ extern "C" __global__ void race_warp(const float *x, float *out) {  // warp-sync
 extern "C" __global__ void race_plain_and_atomic(int *count, int *seen) {
   atomicAdd(count, 1);  // BUG race_plain_and_atomic
   seen[threadIdx.x] = *count;
+}
+extern "C" __global__ void race_read_and_swap(int *lock, int *seen) {  // what is read is not what is compared
+  int old = *lock;  // BUG race_read_and_swap
+  seen[threadIdx.x] = old;
+  atomicCAS(lock, (int)threadIdx.x + 100, 0);
+  atomicAdd(lock, 1);
 }
 __device__ unsigned finished;
 extern "C" __global__ void race_no_fence(float *part, float *out, unsigned blocks) {
@@ -186,6 +211,11 @@ extern "C" __global__ void asserts(const int *x) {
 }
 extern "C" __global__ void divides(int *x, int by) {
   x[threadIdx.x] /= by;  // BUG divides
+}
+extern "C" __global__ void inline_ptx(int *x) {
+  asm volatile("mul.lo.s32 %0, %1, %1;\n\t"  // BUG inline_ptx
+               : "=r"(x[0])
+               : "r"(x[1]));
 }
 extern "C" __global__ void spins(int *flag) {
   if (threadIdx.x == 0)

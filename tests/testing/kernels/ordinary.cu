@@ -303,3 +303,54 @@ extern "C" __global__ void grey(const uchar4 *__restrict__ pixels, unsigned char
   uchar4 p = __ldg(&pixels[i]);
   out[i] = (19595 * p.x + 38470 * p.y + 7471 * p.z + 32768) >> 16;
 }
+
+// ---- the programming guide's loops of atomicCAS, whose first guess is a plain read; a maximum that may leave early;
+// and a read within the loop
+
+__device__ double guide_add(double *address, double val) {
+  unsigned long long int *address_as_ull = (unsigned long long int *)address;
+  unsigned long long int old = *address_as_ull, assumed;
+  do {
+    assumed = old;
+    old = atomicCAS(address_as_ull, assumed, __double_as_longlong(val + __longlong_as_double(assumed)));
+  } while (assumed != old);
+  return __longlong_as_double(old);
+}
+__device__ float guide_max(float *address, float val) {
+  int *address_as_int = (int *)address, old = *address_as_int, assumed;
+  do {
+    assumed = old;
+    old = atomicCAS(address_as_int, assumed, __float_as_int(fmaxf(val, __int_as_float(assumed))));
+  } while (assumed != old);
+  return __int_as_float(old);
+}
+__device__ void early_max(float *address, float val) {
+  int old = *(int *)address, assumed;
+  while (__int_as_float(old) < val) {
+    assumed = old;
+    old = atomicCAS((int *)address, assumed, __float_as_int(val));
+    if (old == assumed) break;
+  }
+}
+__device__ void saturating_add(unsigned char *total, unsigned v) {  // four bytes in a word
+  unsigned *word = (unsigned *)((size_t)total & ~(size_t)3), shift = ((size_t)total & 3) * 8, old, sum;
+  do {
+    old = *word;
+    sum = min((old >> shift & 255) + v, 255u);
+  } while (atomicCAS(word, old, (old & ~(255u << shift)) | sum << shift) != old);
+}
+extern "C" __global__ void guide_loops(const float *x, double *sum, float *most, unsigned char *total, int n) {
+  __shared__ float block_most;
+  if (threadIdx.x == 0) block_most = -1e30f;
+  __syncthreads();
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) {
+    guide_add(sum, x[i]);
+    guide_max(most, x[i]);
+    early_max(most + 1, x[i]);
+    early_max(&block_most, x[i]);
+    saturating_add(total + i % 4, 3);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) guide_max(most + 2, block_most);
+}

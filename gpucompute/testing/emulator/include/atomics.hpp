@@ -14,10 +14,8 @@ template <class T> struct Same {
 };
 template <class T> using Given = typename Same<T>::type;  // not deduced: atomicAdd(&float, 1) is a float's
 
-template <class T> constexpr bool is_float = std::is_floating_point<T>::value || std::is_class<T>::value;
-
 template <class T, class F> GCE_UNWATCHED inline T atomically(T *address, F next) {
-  atomics_used |= is_float<T> ? 3 : 1;
+  atomics_used = true;
   before_atomic((const void *)address, sizeof(T), GCE_CALLER);
   T old = *address, changed = next(old);
   if (memcmp((const void *)&old, (const void *)&changed, sizeof(T))) spins = 0;
@@ -47,7 +45,9 @@ GCE_ATOMIC(atomicXor, old ^ v)
 #undef GCE_ATOMIC
 
 template <class T> GCE_INLINE T atomicCAS(T *address, gce::Given<T> compare, gce::Given<T> v) {
-  return gce::atomically(address, [=](T old) { return old == compare ? v : old; });
+  T found = gce::atomically(address, [=](T old) { return old == compare ? v : old; });
+  if (GCE_CHECK && found == compare) gce::swapped();
+  return found;
 }
 template <class T> GCE_INLINE T atomicCAS_block(T *address, gce::Given<T> compare, gce::Given<T> v) {
   return atomicCAS(address, compare, v);

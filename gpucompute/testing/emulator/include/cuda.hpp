@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "types.hpp"
+#include "complex.hpp"
 #include "half.hpp"
 #include "keywords.hpp"
 #include "shared.hpp"
@@ -14,4 +15,5 @@
 #include "atomics.hpp"
 #include "math.hpp"
 #include "integers.hpp"
+#include "simd.hpp"
 #include "groups.hpp"

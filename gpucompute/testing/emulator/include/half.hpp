@@ -136,6 +136,7 @@ typedef __nv_bfloat162 nv_bfloat162;
   inline H2 __hfma2(H2 a, H2 b, H2 c) { return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; } \
   inline H2 __hmin2(H2 a, H2 b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }                 \
   inline H2 __hmax2(H2 a, H2 b) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }                 \
+  inline H2 __habs2(H2 a) { return {__habs(a.x), __habs(a.y)}; }                                 \
   inline H2 __hneg2(H2 a) { return -a; }                                                         \
   inline H2 __halves2half2(H a, H b) { return {a, b}; }                                          \
   inline H __low2half(H2 a) { return a.x; }                                                      \

@@ -29,7 +29,7 @@ struct Cell {
 namespace races {
 
 inline std::vector<Region> buffers;  // the arguments' arrays
-inline Region globals;
+inline Region image;  // the whole library: variables that are not in device_variables, tables of constants
 
 struct SameValue {  // two threads write the same bytes: harmless if the value is the same, which the next event sees
   void *address = nullptr;
@@ -48,6 +48,32 @@ void decide() {
   }
   undecided.address = nullptr;
   add_finding(undecided.finding);
+}
+
+// Plain reads that race with atomics. Those that are the first guess of a loop of atomicCAS are told apart by the end.
+struct Doubtful {
+  uintptr_t read;  // its place
+  Finding finding;
+};
+inline std::vector<Doubtful> doubtful;
+inline std::vector<uintptr_t> first_guesses;  // places of reads
+inline uintptr_t own_read;  // the place of the current thread's read of what its last atomic changed; 0 if none
+inline uintptr_t last_code;  // the place of the last access, for telling where a thread got lost
+
+void doubt(uintptr_t read, const Finding &finding) {
+  for (const Doubtful &old : doubtful)
+    if (old.finding.code == finding.code && old.finding.other_code == finding.other_code) return;
+  if (doubtful.size() < MOST_FINDINGS) doubtful.push_back({read, finding});
+}
+
+void forget_own_read() { own_read = 0; }
+
+void settle() {
+  auto is_guess = [](uintptr_t read) {
+    return std::find(first_guesses.begin(), first_guesses.end(), read) != first_guesses.end();
+  };
+  for (const Doubtful &one : doubtful)
+    if (!is_guess(one.read)) add_finding(one.finding);
 }
 
 inline Cell *cells_for(const Region &region) {
@@ -80,45 +106,58 @@ void at_launch() {
   undecided.address = nullptr;
   for (Region &region : buffers) drop_cells(region);
   for (Region &region : shared_variables) drop_cells(region);
+  for (Region &region : device_variables) drop_cells(region);
   drop_cells(dynamic_region);
-  drop_cells(globals);
+  drop_cells(image);
+  reset_variables();
+  doubtful.clear();
+  first_guesses.clear();
+  last_code = 0;
   uintptr_t begin = (uintptr_t)dynamic_shared;
   dynamic_region = {begin, begin + dynamic_bytes, Space::shared, 1, 1, "dynamic shared memory"};
   dynamic_region.written.resize(dynamic_bytes);
-  globals = {(uintptr_t)gce_image, (uintptr_t)gce_image + size, Space::global, 1, 1, "a global variable"};
+  image = {(uintptr_t)gce_image, (uintptr_t)gce_image + size, Space::global, 1, 1, "a global variable"};
 }
 
 inline bool holds(const Region &region, uintptr_t address, size_t bytes) {
   return address >= region.begin && address + bytes <= region.end;
 }
 
+inline bool is_near(const Region &region, uintptr_t address, size_t bytes, size_t zone) {
+  return address + bytes > region.begin - zone && address < region.end + zone;
+}
+
 inline Region *find_region(uintptr_t address, size_t bytes) {
-  for (Region &region : buffers)
-    if (holds(region, address, bytes)) return &region;
-  for (Region &region : shared_variables)
-    if (holds(region, address, bytes)) return &region;
+  for (auto *regions : {&buffers, &shared_variables, &device_variables})
+    for (Region &region : *regions)
+      if (holds(region, address, bytes)) return &region;
   if (holds(dynamic_region, address, bytes)) return &dynamic_region;
   if (address >= (uintptr_t)dynamic_shared && address < (uintptr_t)dynamic_shared + MOST_SHARED + RED_ZONE)
     return nullptr;
-  for (Region &region : shared_variables)
-    if (address + bytes > region.begin - RED_ZONE && address < region.end + RED_ZONE) return nullptr;
-  return holds(globals, address, bytes) ? &globals : nullptr;
+  for (const Region &region : shared_variables)
+    if (is_near(region, address, bytes, RED_ZONE)) return nullptr;
+  for (const Region &region : device_variables)
+    if (is_near(region, address, bytes, VARIABLE_ZONE)) return nullptr;
+  return holds(image, address, bytes) ? &image : nullptr;
 }
 
 inline std::string kind_of(const Region &region) { return region.space == Space::shared ? "shared " : "global "; }
 
 // How far an address lies from the nearest thing that it may be meant for.
 inline std::string distance(uintptr_t address) {
+  constexpr uintptr_t PAGE = 4096;  // pointers below are null, or null and a bit
   const Region *nearest = nullptr;
-  uintptr_t least = 1 << 30;
+  uintptr_t least = 16 << 20;
   auto consider = [&](const Region &region) {
     uintptr_t away = address < region.begin ? region.begin - address : address - region.end;
     if (away < least) nearest = &region, least = away;
   };
-  for (const Region &region : buffers) consider(region);
-  for (const Region &region : shared_variables) consider(region);
+  for (auto *regions : {&buffers, &shared_variables, &device_variables})
+    for (const Region &region : *regions) consider(region);
   if (dynamic_bytes) consider(dynamic_region);
-  if (!nearest) return format("address %p belongs to nothing", (void *)address);
+  if (!nearest)
+    return format("address %p belongs to nothing%s", (void *)address,
+                  address < PAGE ? "" : "; check(memory=[...]) takes the arrays that are reached through addresses");
   long offset = (long)(address - nearest->begin), element = nearest->element;
   long index = offset >= 0 ? offset / element : -((-offset + element - 1) / element);
   return format("element %ld of %s, which has %zu", index, nearest->name.c_str(), nearest->size() / nearest->element);
@@ -149,7 +188,12 @@ inline void collide(const Region &region, uintptr_t address, const Access &earli
                            : earlier_wrote ? "write"
                                            : "read",
                            thread_name(earlier).c_str(), advice(earlier));
-  if (!(writes && earlier_wrote) || mine.atomic || earlier.atomic || bytes > sizeof undecided.before) {
+  uintptr_t plain_read = !writes && earlier.atomic       ? mine.code
+                         : mine.atomic && !earlier_wrote ? earlier.code
+                                                         : 0;
+  if (plain_read) {
+    doubt(plain_read, finding);
+  } else if (!(writes && earlier_wrote) || mine.atomic || earlier.atomic || bytes > sizeof undecided.before) {
     add_finding(finding);
   } else if (!undecided.address) {
     undecided.address = (void *)address;
@@ -157,6 +201,11 @@ inline void collide(const Region &region, uintptr_t address, const Access &earli
     undecided.finding = finding;
     memcpy(undecided.before, undecided.address, bytes);
   }
+}
+
+// A plain read of the current thread, with nothing written since.
+inline bool is_own_read(const Access &read, const Access &mine) {
+  return read.serial == mine.serial && read.linear == mine.linear && !read.atomic && (read.bytes & mine.bytes);
 }
 
 // Shared memory of another block is other memory.
@@ -186,6 +235,10 @@ inline void touch(Region &region, uintptr_t address, size_t bytes, bool writes, 
       collide(region, address, cell.read, false, true, mine, bytes);
     else if (unordered(region, cell.earlier_read, mine))
       collide(region, address, cell.earlier_read, false, true, mine, bytes);
+    if (mine.atomic)
+      own_read = is_own_read(cell.read, mine)           ? cell.read.code
+                 : is_own_read(cell.earlier_read, mine) ? cell.earlier_read.code
+                                                        : 0;
     cell.write = mine;
     cell.read = cell.earlier_read = Access{};
   }
@@ -220,7 +273,7 @@ inline void watch(uintptr_t address, size_t bytes, bool writes, Kind kind, const
   if (address == (uintptr_t)&current || address - (uintptr_t)&block < sizeof block) return;
   watching = false;
   decide();
-  uintptr_t code = offset_of(caller);
+  uintptr_t code = last_code = offset_of(caller);
   const char *what = writes ? "write" : "read";
   Region *region = find_region(address, bytes);
   if (!region)
@@ -244,6 +297,15 @@ void at_atomic(const void *address, size_t bytes, const void *code) {
 }
 
 }  // namespace races
+
+// Nothing was written between that read and the atomicCAS, or the cell would not have it: so the value is the same.
+void swapped() {
+  using namespace races;
+  Unwatched now;
+  if (own_read && std::find(first_guesses.begin(), first_guesses.end(), own_read) == first_guesses.end())
+    first_guesses.push_back(own_read);
+}
+
 }  // namespace gce
 
 #define GCE_HOOKS(N)                                                                                               \
@@ -276,6 +338,28 @@ void __tsan_read_range(void *p, size_t bytes) {
 void __tsan_write_range(void *p, size_t bytes) {
   gce::races::watch((uintptr_t)p, bytes, true, gce::races::Kind::plain, GCE_CALLER);
 }
+// -fstack-protector calls this at the end of a function whose canary is dead.
+__attribute__((visibility("hidden"), noreturn)) void __stack_chk_fail() {
+  gce::watching = false;
+  gce::add_finding({true, "out of bounds", {}, gce::offset_of(GCE_CALLER), gce::races::last_code,
+                    "out-of-bounds write: a local array of the function that ends here was written past its end; the "
+                    "last access to other memory before is at {there}",
+                    gce::block.index, gce::current->index});
+  gce::error_text = gce::told(gce::findings.back());
+  gce::abandon();
+}
+
+// A kernel runs several times and prints once. The linker puts this in the place of its printf.
+__attribute__((visibility("hidden"))) int __wrap_printf(const char *form, ...) {
+  gce::Unwatched now;
+  if (gce::settings.silent) return 0;
+  va_list values;
+  va_start(values, form);
+  int result = vprintf(form, values);
+  va_end(values);
+  return result;
+}
+
 void __tsan_init() {}
 void __tsan_func_entry(void *) {}
 void __tsan_func_exit() {}

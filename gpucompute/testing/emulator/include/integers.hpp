@@ -1,4 +1,4 @@
-// Integer intrinsics ("Integer Intrinsics" and "SIMD Intrinsics" in the CUDA math API).
+// Integer intrinsics ("Integer Intrinsics" in the CUDA math API).
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,16 @@ inline unsigned long long __brevll(unsigned long long x) {
   return reversed;
 }
 inline unsigned __brev(unsigned x) { return (unsigned)(__brevll(x) >> 32); }
+
+// Where the n-th set bit is, counted from bit `base` up, or down for a negative n; 0 asks for bit `base` itself.
+inline unsigned __fns(unsigned mask, unsigned base, int n) {
+  int step = n < 0 ? -1 : 1, left = n ? abs(n) : 1;
+  for (int at = (int)base; at >= 0 && at < 32; at += step) {
+    if (mask >> at & 1 && --left == 0) return (unsigned)at;
+    if (n == 0) break;
+  }
+  return ~0u;
+}
 
 // Each of four nibbles of `selector` picks one of the eight bytes of y:x; its high bit spreads the byte's sign instead.
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
@@ -67,31 +77,6 @@ inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
   for (int i = 0; i < 4; i++) c += (a >> 8 * i & 255) * (b >> 8 * i & 255);
   return c;
 }
-
-// Four bytes or two halfwords side by side.
-#define GCE_LANES(NAME, T, BITS, RESULT)                        \
-  inline unsigned NAME(unsigned x, unsigned y) {                \
-    unsigned result = 0;                                        \
-    for (int i = 0; i < 32; i += BITS) {                        \
-      int a = (T)(x >> i), b = (T)(y >> i);                     \
-      result |= ((unsigned)(RESULT) & ((1u << BITS) - 1)) << i; \
-    }                                                           \
-    return result;                                              \
-  }
-#define GCE_WIDTH(N, S, U, BITS)                            \
-  GCE_LANES(__vadd##N, S, BITS, a + b)                      \
-  GCE_LANES(__vsub##N, S, BITS, a - b)                      \
-  GCE_LANES(__vmins##N, S, BITS, a < b ? a : b)             \
-  GCE_LANES(__vmaxs##N, S, BITS, a > b ? a : b)             \
-  GCE_LANES(__vminu##N, U, BITS, a < b ? a : b)             \
-  GCE_LANES(__vmaxu##N, U, BITS, a > b ? a : b)             \
-  GCE_LANES(__vavgu##N, U, BITS, (a + b + 1) >> 1)          \
-  GCE_LANES(__vabsdiffu##N, U, BITS, a > b ? a - b : b - a) \
-  GCE_LANES(__vcmpeq##N, U, BITS, a == b ? -1 : 0)
-GCE_WIDTH(4, int8_t, uint8_t, 8)
-GCE_WIDTH(2, int16_t, uint16_t, 16)
-#undef GCE_WIDTH
-#undef GCE_LANES
 
 inline long long clock64() {
   timespec now;

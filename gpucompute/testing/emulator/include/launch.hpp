@@ -40,6 +40,13 @@ void fail(const char *form, ...) {
   abandon();
 }
 
+void assembly(const char *file, int line) {
+  watching = false;
+  stop("stopped", {file, line},
+       "inline PTX cannot be emulated; guard it with #ifndef GPUCOMPUTE_EMULATOR and give C++ in its place, or run the "
+       "kernel's PTX with gpucompute.testing.run_ptx");
+}
+
 inline uintptr_t code_of(void *context) {
   auto &machine = ((ucontext_t *)context)->uc_mcontext;
 #if defined(__linux__) && defined(__x86_64__)
@@ -60,8 +67,16 @@ inline void on_fault(int signal, siginfo_t *info, void *context) {
   watching = false;
   uintptr_t code = code_of(context);
   if (signal == SIGFPE) stop_at("arithmetic", code, "an integer was divided by zero");
-  stop_at("memory", code,
-          format("illegal or misaligned address %p; gpucompute.testing.check names its line", info->si_addr));
+  std::string message = format("illegal or misaligned address %p", info->si_addr);
+#if GCE_CHECK
+  if (code >= races::image.size()) {  // the code went wrong itself, or it is a library's
+    code = races::last_code;
+    message += "; this is the last place that was seen before: perhaps a local array was overrun";
+  }
+#else
+  message += "; gpucompute.testing.check names its line";
+#endif
+  stop_at("memory", code, message);
 }
 
 // Faults become errors of the launch while it runs. The handler needs a stack: a fiber's may be the reason.
@@ -146,12 +161,13 @@ inline int launch(const Kernel &kernel, const unsigned *grid, const unsigned *si
   kernel_arguments = arguments;
   failed = false;
   FaultsCaught caught;
-  atomics_used = 0;
+  atomics_used = false;
   races::at_launch();
   if (sigsetjmp(launching, 1) == 0)
     run_grid(grid);
   else
     take_back_stacks();
+  races::settle();
   fflush(stdout);
   return failed ? 2 : 0;
 }
@@ -207,8 +223,8 @@ GCE_EXPORT int gce_launch_packed(int kernel, const unsigned *grid, const unsigne
 GCE_EXPORT const char *gce_error() { return gce::error_text.c_str(); }
 
 // The rest is for checking.py.
-GCE_EXPORT void gce_settings(int order, unsigned seed, unsigned poison) {
-  gce::settings = {order, seed};
+GCE_EXPORT void gce_settings(int order, unsigned seed, unsigned poison, int silent) {
+  gce::settings = {order, seed, silent != 0};
   gce::poison = poison;
 }
 

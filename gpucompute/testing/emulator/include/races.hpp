@@ -5,6 +5,11 @@
 // Flanagan & Freund 2009, with two readers). Anywhere else it does if its thread, or one that came after it
 // within its block, went through a fence, and the later thread then through an atomic: it is not asked on which
 // address, so flags, tickets and locks of any make count as order.
+//
+// A plain read that races with atomics is none if it is where a loop of atomicCAS gets its first guess from ("Atomic
+// Functions" in the CUDA C++ programming guide): a stale guess makes the swap fail, and nothing else. Such a read is
+// known by what follows: the same thread's atomicCAS on these bytes, with the value that was read. That is asked of the
+// place in the code, so that a thread may leave before its atomicCAS, as a maximum does that is reached already.
 #pragma once
 
 #include "findings.hpp"
@@ -12,7 +17,8 @@
 
 namespace gce {
 
-unsigned atomics_used, spins;
+bool atomics_used;
+unsigned spins;
 
 namespace races {
 
@@ -24,6 +30,8 @@ inline void at_barrier() {}
 inline void at_warp(const Thread *, unsigned) {}
 inline void at_fence() {}
 inline void at_atomic(const void *, size_t, const void *) {}
+inline void forget_own_read() {}
+inline void settle() {}
 inline void warn_of_early_exit(Place) {}
 inline void note_missing_lane(Place, unsigned) {}
 #else
@@ -34,6 +42,8 @@ void at_barrier();
 void at_warp(const Thread *lanes, unsigned arrived);
 void at_fence();
 void at_atomic(const void *address, size_t bytes, const void *code);
+void forget_own_read();
+void settle();  // at the end of a launch
 
 inline void warn_of_early_exit(Place place) {
   report(false, "early exit", place,

@@ -21,8 +21,9 @@ constexpr unsigned MOST_SPINS = GCE_CHECK ? 1 << 22 : 1 << 26;
 struct Settings {
   int order;  // of threads and blocks: 0 forward, 1 backward, 2 random
   unsigned seed;
+  bool silent;  // printf does nothing
 };
-inline Settings settings = {0, 1};
+inline Settings settings = {0, 1, false};
 
 struct Group {  // lanes that wait for each other under one mask
   unsigned mask, arrived;
@@ -180,7 +181,7 @@ void yield() {
 void before_atomic(const void *address, size_t bytes, const void *code) {
   races::at_atomic(address, bytes, code);
   spins++;  // the caller takes it back if the value changes
-  if (++atomics_in_a_row > MOST_ATOMICS) yield();
+  if (++atomics_in_a_row > MOST_ATOMICS) yield(), races::forget_own_read();
 }
 
 void fence() {

@@ -94,10 +94,14 @@ void yield();  // let others run: a thread that spins waits for them
 void reached_end();
 void fence();
 void before_atomic(const void *address, size_t bytes, const void *code);
+void swapped();  // under the checker: the atomicCAS before this call has found what it compared with
 void declare_shared(void *address, size_t bytes, size_t element, size_t alignment, const char *name);
 void declare_dynamic(size_t element, const char *name);
-extern unsigned atomics_used;  // by the launch, bits: 1 for some, 2 for some on floats
-extern unsigned spins;         // atomics and sleeps since something changed
+void declare_variable(void *address, const void *initial, size_t bytes, size_t element, size_t alignment,
+                      const char *name);
+[[noreturn]] void assembly(const char *file, int line);
+extern bool atomics_used;  // by the launch
+extern unsigned spins;     // atomics and sleeps since something changed
 
 // One parameter of a kernel.
 struct Parameter {

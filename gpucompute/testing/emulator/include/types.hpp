@@ -32,9 +32,3 @@ struct dim3 {
   constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
   constexpr operator uint3() const { return {x, y, z}; }
 };
-
-typedef float2 cuFloatComplex;
-typedef float2 cuComplex;
-typedef double2 cuDoubleComplex;
-inline float2 make_cuFloatComplex(float x, float y) { return {x, y}; }
-inline double2 make_cuDoubleComplex(double x, double y) { return {x, y}; }
