@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .progress import ProgressBar
@@ -64,6 +65,7 @@ def add_to(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it and return the exit code."""
     from ..data import preprocess
+    from ..data.preprocess import is_begun
     from ..data.preview import check_preview, contact_sheet
 
     if options.workers is not None and options.workers < 1:
@@ -85,6 +87,10 @@ def run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             on_progress=progress,
         )
+    except OSError:
+        if not is_begun(Path(options.out)):
+            options.if_failed = ". Nothing was done; choose another output, or remove what is in the way"
+        raise
     finally:
         if progress is not None:
             progress.close()

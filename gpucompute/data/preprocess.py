@@ -32,6 +32,7 @@ from .store import MARK, Row, Store, import_zarr, read_attributes
 PICTURE_BYTES = 16  # for a pixel, measured: 13 for a PNG, 3 for a JPEG, some more where a mode is converted
 BUDGET = 512 << 20  # bytes of all pictures being decoded; a larger one goes alone
 SMALL_FILE = 16 << 20  # bytes; a larger file is read alone
+BEGUN = "run.json"  # says what the unfinished run in its folder is
 BAD_AT_ONCE = 1000  # bad files held before they are noted
 
 OnProgress = Callable[[int, int, int], None]
@@ -127,6 +128,11 @@ def sibling(out: Path, suffix: str) -> Path:
     return out.with_name(out.name + suffix)
 
 
+def is_begun(out: Path) -> bool:
+    """Tell whether there is an output, or an unfinished run that goes on when it is started again."""
+    return os.path.lexists(out) or (sibling(out, ".partial") / BEGUN).exists()
+
+
 def _threads() -> int:
     from ..launch.cpu import get_threads
 
@@ -152,7 +158,7 @@ class _Run:
         self.partial = sibling(out, ".partial")
         self.manifest = self.partial / "files.jsonl"
         self.journal = self.partial / "journal.jsonl"
-        self.begun = self.partial / "run.json"
+        self.begun = self.partial / BEGUN
         self.store = Store(self.partial / "zarr", settings)
 
     def finish(self, workers: int, on_progress: OnProgress) -> Summary:

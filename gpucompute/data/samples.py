@@ -87,5 +87,5 @@ def _home(module: str) -> Path:
     package, inside = IMAGES[module]
     found = find_spec(module)
     if found is None or found.origin is None:
-        raise MissingExtraError(package, "photos", "the sample photographs")
+        raise MissingExtraError(package, "photos", "copying the sample photographs")
     return Path(found.origin).parent / inside

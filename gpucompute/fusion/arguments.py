@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..hardware import library_of
+from ..hardware import for_numpy, library_of
+from .location import fusion_error
 from .trace import _collect, _parameter_names
 from .tracer import weak_type
 
@@ -66,7 +67,12 @@ def readable(value: Any) -> np.ndarray[Any, Any]:
     """Return `value` as an aligned array in native byte order; a copy only where it is not one already."""
     if not isinstance(value, np.ndarray) and not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         value = np.from_dlpack(value)
-    array = np.asarray(value)
+    array = np.asarray(for_numpy(value))
+    if array.dtype.kind == "O" and array.shape != tuple(getattr(value, "shape", ())):  # NumPy cannot look into it
+        raise fusion_error(
+            f"a {type(value).__name__} of shape {value.shape} is no array that NumPy can read; make one of it before "
+            "the call (of a sparse matrix x.toarray())"
+        )
     array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     return array if array.flags.aligned else array.copy()
 

@@ -12,7 +12,7 @@ from .. import ops
 from . import ir
 from .location import fusion_error, user_line
 from .proxy import HANDLERS, Traced, find_tracer, implements
-from .tracer import BOOL, DType, Tracer, native, weak_type
+from .tracer import BOOL, DType, Tracer, array_like, native, weak_type
 
 _WHERE_WRAPS = np.lib.NumpyVersion(np.__version__) < "2.5.0"  # an integer too large for the dtype; later it raises
 _CALL_KEYWORDS = {"out", "where", "casting", "order", "dtype", "subok", "signature", "sig"}
@@ -222,6 +222,11 @@ def _bound(tracer: Tracer, value: Any, dtype: DType, nearer: Callable[..., int])
 def clip(
     a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any
 ) -> Traced:
+    unknown = set(kwargs) - _CALL_KEYWORDS
+    if unknown:
+        raise fusion_error(f"clip() got an unexpected keyword argument {builtins.min(unknown)!r}")
+    if kwargs.get("dtype") is not None:
+        raise fusion_error("clip with dtype= cannot be fused; cast with .astype first")
     low = min if a_min is None or a_min is np._NoValue else a_min
     high = max if a_max is None or a_max is np._NoValue else a_max
     low, high = (None if bound is np._NoValue else bound for bound in (low, high))
@@ -308,7 +313,7 @@ def elementwise_function(name: str, text: str) -> Callable[..., Any]:
             from .run import fuse
 
             fused.append(fuse(function))
-        return fused[0](x) if out is None else fused[0](x, out=out)
+        return fused[0](array_like(x), out=out)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = text

@@ -159,12 +159,15 @@ def _name(stage: plan.Stage) -> str:
 
 def size(nbytes: float) -> str:
     """Return a number of bytes as text."""
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if nbytes < 999.5:  # which three digits would round to 1e+03
             return f"{nbytes:.3g} {unit}"
         nbytes /= 1000
-    return f"{nbytes:.3g} GB"
+    return f"{nbytes:.3g} EB"
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds * 1e6:.3g} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
+    for unit, scale in (("µs", 1e6), ("ms", 1e3), ("s", 1)):
+        if seconds * scale < 999.5:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds:,.0f} s"

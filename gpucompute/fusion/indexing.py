@@ -12,25 +12,26 @@ from . import ir
 from .elementwise import select, store, traced, tracer_of
 from .location import fusion_error, user_line
 from .proxy import Step, Traced, contains_traced, implements
-from .selection import Selected, spread_mask
+from .selection import Selected, check_mask, spread_mask
 from .tracer import BOOL, INT64, Tracer, weak_type
 from .views import reshape_step
 
 _ROWS_AND_COLUMNS = "index one of them at a time, for example x[..., 0][mask] = v or x[i][:, j]"
+_INDICES = "integers, slices, ..., None, and arrays of integers or of bool"
 
 
 class Key:
-    """An index taken apart: slices and integers, new axes, and what depends on values."""
+    """An index taken apart: slices and integers, new axes, arrays of integers (nodes), and masks.
+
+    A mask whose values are known now is an ndarray, one that is computed is a node.
+    """
 
     def __init__(self, x: Traced, key: Any) -> None:
         self.tracer = x._tracer
         entries = [_entry(self.tracer, item) for item in (key if isinstance(key, tuple) else (key,))]
         self.has_ellipsis = any(item is Ellipsis for item in entries)
-        self.masks = [item for item in entries if isinstance(item, ir.Node) and item.dtype == BOOL]
         self.alone = len(entries) == 1
-        if self.masks:
-            return
-        used = sum(item is not None and item is not Ellipsis for item in entries)
+        used = sum(map(_axes_of, entries))
         if used > x.ndim:
             raise IndexError(
                 f"too many indices for array: array is {x.ndim}-dimensional, but {used} were indexed\n"
@@ -41,9 +42,32 @@ class Key:
         where = next(i for i, item in enumerate(entries) if item is Ellipsis)
         filled = [slice(None)] * (x.ndim - used)
         self.entries = entries[:where] + filled + entries[where + 1 :]
-        self.arrays = [item for item in self.entries if isinstance(item, ir.Node)]
-        advanced = [i for i, item in enumerate(self.entries) if isinstance(item, (int, ir.Node))]
-        self.adjacent = not advanced or advanced[-1] - advanced[0] == len(advanced) - 1
+        self.masks = [item for item in self.entries if _is_mask(item)]
+        axis = 0
+        for item in self.entries:
+            if _is_mask(item):
+                check_mask(item.shape, x.shape, axis)
+            axis += _axes_of(item)
+
+    @property
+    def arrays(self) -> list[ir.Node]:
+        """The arrays of integers."""
+        return [item for item in self.entries if isinstance(item, ir.Node) and item.dtype != BOOL]
+
+    @property
+    def adjacent(self) -> bool:
+        """Whether no slice and no new axis lies between the integers, arrays and masks."""
+        advanced = [i for i, item in enumerate(self.entries) if isinstance(item, (int, ir.Node, np.ndarray))]
+        return not advanced or advanced[-1] - advanced[0] == len(advanced) - 1
+
+    def counted(self) -> bool:
+        """Put integers in the place of masks whose values are known; tell whether that was all of them."""
+        self.entries = [
+            part
+            for item in self.entries
+            for part in (map(self.tracer.node, np.nonzero(item)) if isinstance(item, np.ndarray) else [item])
+        ]
+        return not any(map(_is_mask, self.entries))
 
     def steps(self, shape: ir.Shape) -> tuple[Step, Step]:
         """Return the slice, and the reshape that drops and adds axes, of the part without arrays."""
@@ -93,8 +117,25 @@ def slice_step(tracer: Tracer, params: tuple[tuple[int, int], ...], part: ir.Sha
     return Step(lambda node: build.slice(node, params, part), put, "indexing")
 
 
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, (ir.Node, np.ndarray)) and item.dtype == BOOL
+
+
+def _axes_of(item: Any) -> int:
+    """Return how many axes of the array an entry is for."""
+    return 0 if item is None or item is Ellipsis else len(item.shape) if _is_mask(item) else 1
+
+
+def _whole(item: Any) -> int:
+    """Return an index that is one number as Python's."""
+    try:
+        return operator.index(item)
+    except TypeError:
+        raise IndexError(f"an index of type {type(item).__name__}; expected {_INDICES}\n  at {user_line()}") from None
+
+
 def _entry(tracer: Tracer, item: Any) -> Any:
-    """Return None, Ellipsis, a slice or an int, or the node of an index array or a mask."""
+    """Return None, Ellipsis, a slice, an int, the node of an index array or a mask, or a known mask as an ndarray."""
     if item is None or item is Ellipsis:
         return item
     if isinstance(item, slice):
@@ -103,11 +144,17 @@ def _entry(tracer: Tracer, item: Any) -> Any:
                 "the bounds of a slice are run-time values, so the result's shape is not known; name the argument "
                 "that they come from in static_argnames, or use np.where over the whole axis"
             )
+        for bound in (item.start, item.stop, item.step):
+            if bound is not None and not hasattr(bound, "__index__"):
+                raise fusion_error(f"a bound of a slice is {bound!r}; expected an integer or None, for example n // 2")
         return item
-    if isinstance(item, (bool, np.bool)):
+    known = np.asarray(item) if isinstance(item, (np.ndarray, list, tuple)) and not contains_traced(item) else None
+    if isinstance(item, (bool, np.bool)) or (known is not None and known.dtype == BOOL and not known.ndim):
         raise fusion_error(f"x[{item}] adds an axis that may be empty and cannot be fused; use np.where")
     if not isinstance(item, (Traced, np.ndarray, list, tuple)):
-        return operator.index(item)
+        return _whole(item)
+    if known is not None and known.dtype == BOOL:
+        return known.copy()
     node = tracer.cast(item, INT64) if getattr(item, "_weak", None) is int else tracer.node(item)
     if node.dtype == BOOL:
         return node
@@ -123,7 +170,7 @@ def _entry(tracer: Tracer, item: Any) -> Any:
 def getitem(x: Traced, key: Any) -> Any:
     """``x[key]``."""
     parts = Key(x, key)
-    if parts.masks:
+    if parts.masks and not parts.counted():
         if not parts.alone:
             raise fusion_error(f"a mask together with other indices cannot be fused; {_ROWS_AND_COLUMNS}")
         return Selected(x, parts.masks[0])
@@ -179,9 +226,9 @@ def setitem(x: Traced, key: Any, value: Any) -> None:
     """``x[key] = value``."""
     parts = Key(x, key)
     if parts.masks:
-        if not parts.alone:
+        if len(parts.masks) > 1 or parts.arrays or not parts.adjacent:
             raise fusion_error(f"assignment to a mask with other indices cannot be fused; {_ROWS_AND_COLUMNS} = v")
-        _set_where(x, parts.masks[0], value)
+        _set_masked(x, parts, value)
         return
     if parts.arrays:
         raise fusion_error(
@@ -201,26 +248,65 @@ def write(target: Traced, value: Any) -> None:
     extra = len(node.shape) - target.ndim
     if extra > 0 and node.shape[:extra] == (1,) * extra:
         node = tracer.builder.reshape(node, node.shape[extra:])
-    if tracer.broadcast_shapes(node.shape, target.shape) != target.shape:
+    if not _broadcasts(node.shape, target.shape):
         raise ValueError(
             f"could not broadcast input array from shape {node.shape} into shape {target.shape}\n  at {user_line()}"
         )
     target._assign(tracer.builder.broadcast(node, target.shape))
 
 
-def _set_where(x: Traced, mask: ir.Node, value: Any) -> None:
+def _set_masked(x: Traced, parts: Key, value: Any) -> None:
+    """``x[key] = value`` with one mask in the key: `where` on the view that the rest of the key takes."""
+    place = next(i for i, item in enumerate(parts.entries) if _is_mask(item))
+    mask = parts.entries[place]
+    axis = sum(not isinstance(item, int) for item in parts.entries[:place])
+    ndim = len(mask.shape)
+    if not parts.alone:
+        rest = (*parts.entries[:place], *[slice(None)] * ndim, *parts.entries[place + 1 :])
+        x = getitem(x, rest)
     tracer = x._tracer
+    node = tracer.node(mask)
     whole = isinstance(value, Selected)
-    node = tracer.cast(value.full_for(mask) if isinstance(value, Selected) else value, x.dtype)
-    rest = x.shape[len(mask.shape) :]
-    if tracer.broadcast_shapes(node.shape, (1, *rest)) != (1, *rest) and not whole:
+    new = tracer.cast(value.full_for(node) if isinstance(value, Selected) else value, x.dtype)
+    if not whole:
+        new = _placed(tracer, new, mask, x.shape[:axis], x.shape[axis + ndim :])
+    spread = spread_mask(tracer, node, x.shape, axis)
+    x._assign(tracer.builder.broadcast(select(tracer, spread, new, x._node), x.shape))
+
+
+def _placed(tracer: Tracer, new: ir.Node, mask: Any, before: ir.Shape, after: ir.Shape) -> ir.Node:
+    """Return an array of which `where` takes the elements that NumPy puts at the true places of a mask.
+
+    `new` has one axis in the place of those of the mask; `before` and `after` are the extents of the other axes.
+    """
+    one = (*before, 1, *after)
+    if _broadcasts(new.shape, one):
+        if len(new.shape) > len(after):
+            rest = new.shape[len(new.shape) - len(after) :]
+            lead = new.shape[: len(new.shape) - len(after) - 1]
+            new = tracer.builder.reshape(new, (*lead, *[1] * len(mask.shape), *rest))
+        return new
+    if not isinstance(mask, np.ndarray):
         raise fusion_error(
-            f"x[mask] = v with v of shape {node.shape}: NumPy counts the true values of the mask to place v, and their "
-            f"number is known only when the kernel runs; expected a scalar or a shape that broadcasts to {rest}. "
+            f"x[mask] = v with v of shape {new.shape}: NumPy counts the true values of the mask to place v, and their "
+            f"number is known only when the kernel runs; expected a scalar or a shape that broadcasts to {one}. "
             "np.where(mask, v, x) takes v at the places of the mask"
         )
-    mask = spread_mask(tracer, mask, x.shape)
-    x._assign(tracer.builder.broadcast(select(tracer, mask, node, x._node), x.shape))
+    chosen = (*before, int(mask.sum()), *after)
+    if not _broadcasts(new.shape, chosen):
+        raise ValueError(
+            f"shape mismatch: value array of shape {new.shape} could not be broadcast to indexing result of shape "
+            f"{chosen}\n  at {user_line()}"
+        )
+    if 0 in chosen:
+        return tracer.builder.constant(0, new.dtype)  # which no place takes
+    rank = np.maximum(np.cumsum(mask) - 1, 0).reshape(mask.shape)  # of each true value among them
+    return gather(tracer, tracer.builder.broadcast(new, chosen), tracer.node(rank), len(before))
+
+
+def _broadcasts(shape: ir.Shape, target: ir.Shape) -> bool:
+    """Tell whether an array of `shape` broadcasts to `target`."""
+    return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(shape[::-1], target[::-1], strict=False))
 
 
 @implements(np.take)

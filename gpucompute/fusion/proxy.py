@@ -7,6 +7,8 @@ writing to it writes to the base.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,13 +17,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..errors import GpucomputeError
 from . import ir
-from .location import fusion_error
+from .location import fusion_error, user_line
 from .sizes import sized
 from .tracer import DType, Tracer, Weak, weak_type
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
+MAX_DIMS = 32  # of the array iterators that plans are made with
 UNROLL_LIMIT = 64  # iterating over an array puts each row into the graph
 
 # NumPy function -> what it does with proxies; filled by the modules that define the handlers
@@ -36,6 +40,28 @@ def implements(*functions: Any) -> Callable[[Handler], Handler]:
         return handler
 
     return register
+
+
+def call_handler(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what NumPy's `function` means inside fuse; arguments that do not fit it raise an error of our words."""
+    handler = HANDLERS[function]
+    try:
+        return handler(*args, **kwargs)
+    except TypeError as error:
+        if isinstance(error, GpucomputeError):
+            raise
+        name = function.__name__
+        for known, between in ((function, ""), (handler, "with these arguments cannot be fused: ")):
+            try:
+                signature = inspect.signature(known)
+            except ValueError:  # of some functions written in C it is not known
+                continue
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as why:
+                expected = f"{name}({', '.join(signature.parameters)})"
+                raise fusion_error(f"{name}() {between}{why}; expected {expected}") from None
+        raise
 
 
 @dataclass(frozen=True)
@@ -74,6 +100,11 @@ class Traced:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, tracer: Tracer, node: ir.Node, *, weak: Weak | None = None, owner: str = "local") -> None:
+        if len(node.shape) > MAX_DIMS:
+            raise fusion_error(
+                f"an array of {len(node.shape)} dimensions cannot be fused: at most {MAX_DIMS} are; reshape it so that "
+                "axes that are treated alike become one"
+            )
         self._tracer = tracer
         self._value = node
         self._weak = weak
@@ -194,7 +225,7 @@ class Traced:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError(f"len() of unsized object\n  at {fusion_error('').args[0].split('at ', 1)[1]}")
+            raise TypeError(f"len() of unsized object\n  at {user_line()}")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Traced]:
@@ -234,6 +265,13 @@ class Traced:
     __int__ = __float__ = __complex__ = __index__ = _python_number
     __round__ = __trunc__ = __floor__ = __ceil__ = _python_number
 
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return repr(self)
+        return self._needs_value(  # type: ignore[no-any-return]
+            f"formatting with {spec!r}", "return the array and format the number after the call"
+        )
+
     def item(self, *args: Any) -> Any:
         return self._python_number()
 
@@ -252,8 +290,15 @@ class Traced:
         )
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or not hasattr(np.ndarray, name):
+        if name.startswith("__"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if not hasattr(np.ndarray, name):
+            near = difflib.get_close_matches(name, dir(np.ndarray), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise AttributeError(
+                f"inside fuse an array is a stand-in for NumPy's, which has no attribute {name!r}{hint}\n"
+                f"  at {user_line()}"
+            )
         raise fusion_error(f"the array's {name} cannot be fused; call it on the array outside the fused function")
 
     # ---- NumPy's protocols
@@ -269,15 +314,14 @@ class Traced:
         return call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        handler = HANDLERS.get(func)
         if not contains_traced((args, kwargs)):  # like=: an array that NumPy makes, for this function to write to
             return self._tracer.wrap(self._tracer.capture(func(*args, **kwargs)), owner="local")
-        if handler is None:
+        if func not in HANDLERS:
             raise fusion_error(
                 f"{func.__module__}.{func.__name__} cannot be fused (it is not elementwise, a view, a gather or a "
                 "reduction that gpucompute knows); call it outside the fused function, on arrays"
             )
-        return handler(*args, **kwargs)
+        return call_handler(func, args, kwargs)
 
     # ---- indexing
 
@@ -408,7 +452,7 @@ def _in_place(ufunc: np.ufunc, python: Callable[..., Any]) -> Callable[..., Any]
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
-        return HANDLERS[function](self, *args, **kwargs)
+        return call_handler(function, (self, *args), kwargs)
 
     method.__name__ = function.__name__
     return method

@@ -30,7 +30,7 @@ class Reduction:
         if axis is None or (not shape and axis in (0, -1)):  # NumPy lets a scalar be reduced along one axis
             axes: Any = range(len(shape))
         else:
-            axes = np.lib.array_utils.normalize_axis_tuple(axis, len(shape), "axis")
+            axes = _normalized(axis, len(shape))
         self.axes = tuple(sorted(axes))
         self.count = product(shape[axis] for axis in self.axes)
         self.result_shape = tuple(n for axis, n in enumerate(shape) if axis not in self.axes)
@@ -93,6 +93,16 @@ class Reduction:
             return self.tracer.apply("divide", node, self.tracer.cast(number, node.dtype))
         quotient = self.tracer.apply("divide", self.tracer.cast(node, F64), self.tracer.cast(number, F64))
         return self.tracer.cast(quotient, node.dtype)
+
+
+def _normalized(axis: Any, ndim: int) -> tuple[int, ...]:
+    """Return the axes that ``axis=`` names, from 0; NumPy's errors with the user's line."""
+    try:
+        return np.lib.array_utils.normalize_axis_tuple(axis, ndim, "axis")
+    except np.exceptions.AxisError as error:
+        raise np.exceptions.AxisError(f"{error}\n  at {user_line()}") from None
+    except TypeError:
+        raise fusion_error(f"axis={axis!r}: expected an integer, a tuple of integers, or None") from None
 
 
 def _accumulator(dtype: DType) -> DType:

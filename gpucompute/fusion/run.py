@@ -223,8 +223,11 @@ def fuse(
     """Make of a NumPy-style function one that runs as few kernels as its data needs.
 
     The function is called once for each combination of shapes and dtypes with stand-ins for its arrays; what it does
-    with them becomes loops that read each input and write each result once. It must be pure: what it reads besides
-    its arguments is taken as it was then.
+    with them becomes loops that read each input and write each result once. It must be pure.
+
+    What it reads besides its arguments is taken as it was at that call, and stays so for all later calls with arrays of
+    these shapes and dtypes: arrays and numbers of an enclosing function or of the module, files, and random numbers
+    (``np.random`` in the body gives the same ones each time). Pass as an argument what may change.
 
     Parameters
     ----------

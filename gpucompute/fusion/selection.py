@@ -12,13 +12,19 @@ from .proxy import HANDLERS, Traced
 from .tracer import Tracer, weak_type
 
 
-def spread_mask(tracer: Tracer, mask: ir.Node, shape: ir.Shape) -> ir.Node:
-    """Return a mask over the first axes of an array of `shape`, with axes of length 1 for the others."""
-    if mask.shape != shape[: len(mask.shape)]:
+def check_mask(mask: ir.Shape, shape: ir.Shape, axis: int = 0) -> None:
+    """Raise IndexError unless a mask of shape `mask` fits the axes of an array from `axis` on."""
+    if mask != shape[axis : axis + len(mask)]:
         raise IndexError(
-            f"boolean index of shape {mask.shape} did not match the indexed array of shape {shape}\n  at {user_line()}"
+            f"boolean index of shape {mask} did not match the indexed array of shape {shape}"
+            f"{f' from axis {axis} on' if axis else ''}\n  at {user_line()}"
         )
-    return tracer.builder.reshape(mask, mask.shape + (1,) * (len(shape) - len(mask.shape)))
+
+
+def spread_mask(tracer: Tracer, mask: ir.Node, shape: ir.Shape, axis: int = 0) -> ir.Node:
+    """Return a mask over axes of an array of `shape`, from `axis` on, with axes of length 1 for those that follow."""
+    check_mask(mask.shape, shape, axis)
+    return tracer.builder.reshape(mask, mask.shape + (1,) * (len(shape) - axis - len(mask.shape)))
 
 
 class Selected(np.lib.mixins.NDArrayOperatorsMixin):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from ..hardware import dtype_of
 from . import functions, ir
 from .location import fusion_error
 from .proxy import Traced, contains_traced
 from .selection import Selected
 from .sizes import plain
-from .tracer import WEAK_DTYPES, DType, Source, Tracer, Weak, native, negative_power, weak_type
+from .tracer import WEAK_DTYPES, DType, Source, Tracer, Weak, check_kind, native, negative_power, weak_type
+
+_BUFFERS = (memoryview, array.array)  # arrays without NumPy's attributes
 
 # where a leaf lies: the argument's position or keyword, then indices and keys into the containers there
 Path = tuple[Any, ...]
@@ -144,7 +148,7 @@ def trace(
     proxies: dict[Path, Traced] = {}
     for index, path in enumerate(inputs):
         value = leaves[path]
-        node = tracer.builder.input(index, tuple(value.shape), native(value.dtype))
+        node = tracer.builder.input(index, tuple(value.shape), native(dtype_of(value)))
         proxies[path] = tracer.wrap(node, owner="scalar" if isinstance(value, np.generic) else "argument")
     for index, path in enumerate(scalars):
         weak = weak_type(leaves[path])
@@ -181,7 +185,11 @@ def _parameter_names(function: Callable[..., Any], count: int) -> list[str | Non
 
 
 def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type)
+    if isinstance(value, type):
+        return False
+    if isinstance(value, _BUFFERS) or (hasattr(value, "shape") and hasattr(value, "dtype")):
+        return True
+    return callable(getattr(value, "__array_ufunc__", None)) and weak_type(value) is None
 
 
 def _has_array(value: Any) -> bool:
@@ -203,8 +211,11 @@ def _collect(value: Any, path: Path, leaves: dict[Path, Any]) -> None:
     if items is not None:
         for key, item in items:
             _collect(item, (*path, key), leaves)
+    elif isinstance(value, Selected):
+        value.refuse("an argument of a fused function")
     elif _is_array(value) or weak_type(value) is not None:
-        leaves[path] = value
+        check_kind(value, f"argument {path[0]!r}")
+        leaves[path] = np.asarray(value) if isinstance(value, _BUFFERS) else value
     elif isinstance(value, complex):
         raise fusion_error(f"argument {path[0]!r} is complex ({value}), which cannot be fused; give it as two floats")
 

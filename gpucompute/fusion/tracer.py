@@ -8,6 +8,7 @@ graph as long as they meet only each other: Python computes them at each call, w
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import ops
+from ..hardware import library_of_type
 from . import ir
 from .location import fusion_error, user_line
 from .sizes import Ratio, Size
@@ -41,7 +43,10 @@ BOOL = np.dtype(np.bool)
 
 def native(dtype: Any) -> DType:
     """Return `dtype` in native byte order and NumPy's default spelling; raise for those that cannot be fused."""
-    dtype = np.dtype(dtype)
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError as error:
+        raise fusion_error(f"{error}; expected a dtype such as np.float32") from None
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise fusion_error(
             f"arrays of dtype {dtype} cannot be fused: expected bool, integers or float16, float32, float64; "
@@ -55,6 +60,39 @@ def weak_type(value: Any) -> Weak | None:
     if isinstance(value, np.generic):
         return None
     return next((kind for kind in (bool, int, float) if isinstance(value, kind)), None)
+
+
+def array_like(value: Any) -> Any:
+    """Return what NumPy makes of a list, a range, a memory view and their like; arrays and numbers as they are."""
+    if hasattr(value, "dtype") or hasattr(type(value), "__array_ufunc__") or weak_type(value) is not None:
+        return value
+    return np.asarray(value)
+
+
+def check_kind(value: Any, what: str) -> None:
+    """Refuse an array whose class gives its operations another meaning, or which holds more than numbers."""
+    kind: Any = type(value)
+    advice = _unlike_arrays(kind)
+    if advice and not hasattr(value, "__cuda_array_interface__"):
+        raise fusion_error(f"{what} is of type {kind.__name__}, which cannot be fused: {advice}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _unlike_arrays(kind: Any) -> str:
+    """Return what to do with objects of a class that check_kind refuses, "" for those of other classes."""
+    if issubclass(kind, (np.generic, int, float)):
+        return ""
+    bases = {base.__name__ for base in kind.__mro__ if base.__module__.partition(".")[0] == "numpy"}
+    if "MaskedArray" in bases:
+        return (
+            "the kernel would not see its mask; fill it before the call, x.filled(0), or pass x.data and "
+            "np.ma.getmaskarray(x) as two arrays and combine them with np.where"
+        )
+    if "matrix" in bases:
+        return "its * is a matrix product, an array's is elementwise; pass np.asarray(x)"
+    if getattr(kind, "__array_ufunc__", None) in (None, np.ndarray.__array_ufunc__) or library_of_type(kind) != "numpy":
+        return ""
+    return "what it holds besides its numbers (labels, units) would be lost; pass np.asarray(x), or x.data of xarray"
 
 
 class Tracer:
@@ -139,11 +177,12 @@ class Tracer:
         if not (isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(value, "__array__")):
             kind = type(value).__name__
             raise fusion_error(f"a value of type {kind} cannot be fused: expected an array or a number")
+        check_kind(value, "an array that the function reads")
         array = self._assemble(value) if isinstance(value, (list, tuple)) else np.asarray(value)
         if isinstance(array, ir.Node):
             return array
         array = np.array(array, native(array.dtype), order="C", copy=True)
-        words = array.reshape(-1).view(np.uint8).reshape(array.size, -1)
+        words = array.reshape(-1).view(np.uint8).reshape(array.size, array.itemsize)
         if array.size and (array.size == 1 or (words == 0).all()):
             constant = self.builder.constant(array.reshape(-1)[0], array.dtype)
             return self.builder.broadcast(constant, array.shape)

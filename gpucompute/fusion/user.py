@@ -12,17 +12,28 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError, FusionError
+from ..errors import DTypeError, FusionError, OptionError
 from . import ir, tree
-from .elementwise import static, tracer_of
+from .elementwise import static, store, tracer_of
 from .location import fusion_error
 from .proxy import Traced, find_tracer
 from .reductions import Reduction
 from .scalar_source import compiled, rewritten
-from .tracer import WEAK_DTYPES, DType, Kind, Tracer, native
+from .tracer import WEAK_DTYPES, DType, Kind, Tracer, array_like, native
 
 F32 = np.dtype(np.float32)
 HALF = np.dtype(np.float16)
+
+
+def _checked(function: Any, what: str) -> Callable[..., Any]:
+    """Return a Python function, undecorated if numba has decorated it; raise for what cannot be compiled."""
+    function = getattr(function, "py_func", function)
+    if not inspect.isfunction(function):
+        raise OptionError(
+            f"{what} is {function!r}; expected a Python function of numbers, written with def or lambda (a builtin, a "
+            "class or a partial is wrapped in one: lambda x: function(x))"
+        )
+    return function
 
 
 def _specialise(function: Callable[..., Any], in_types: tuple[Any, ...], name: str) -> Any:
@@ -77,31 +88,38 @@ class Vectorized:
     """A scalar function that works on arrays. Made by `vectorize`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        function = getattr(function, "py_func", function)
+        function = _checked(function, "the function given to vectorize")
         functools.update_wrapper(self, function)
         self.__name__: str = function.__name__
         self._scalar_function = function
         self._copy: Any = None
         self._known: dict[tuple[DType, ...], ir.UserFunction] = {}
         self._fused: Any = None
-        parameters = inspect.signature(function).parameters.values()
+        self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
         if any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters):
             raise FusionError(f"{self.__name__} has *args or keyword-only parameters; expected plain positional ones")
-        self._least = sum(p.default is p.empty for p in parameters)
-        self._most = len(parameters)
 
-    def __call__(self, *args: Any, out: Any = None) -> Any:
-        if not self._least <= len(args) <= self._most:
-            expected = self._least if self._least == self._most else f"{self._least} to {self._most}"
-            raise TypeError(f"{self.__name__}() takes {expected} positional arguments, got {len(args)}")
-        tracer = find_tracer(args)
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if kwargs or len(args) != len(self._signature.parameters):
+            args = self._bound(args, kwargs)
+        tracer = find_tracer((args, out))
         if tracer is not None:
-            return tracer.wrap(self._apply(tracer, args))
+            return store(tracer, self._apply(tracer, args), out)
         if self._fused is None:
             from .run import fuse
 
             self._fused = fuse(self.__call__)
-        return self._fused(*args, out=out)
+        return self._fused(*map(array_like, args), out=out)
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the values of all parameters, in their order; those not given are their defaults."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.__name__}{self._signature}: {error}") from None
+        bound.apply_defaults()
+        return bound.args
 
     def _apply(self, tracer: Tracer, args: tuple[Any, ...]) -> ir.Node:
         dtypes = _strong([tracer.kind(value) for value in args])
@@ -155,12 +173,15 @@ def vectorize(function: Callable[..., Any]) -> Vectorized:
     Returns
     -------
     callable
-        Takes arrays that broadcast against each other, and ``out=``; returns an array. The result's dtype follows
+        Takes arrays (or lists, or numbers) that broadcast against each other, by position or by name, and ``out=``;
+        returns an array. What is not given is the parameter's default. The result's dtype follows
         numba's rules, not NumPy's: integers become int64, and a Python literal such as ``2.0`` is a float64, so
         ``2.0 * x`` of a float32 is a float64 (write ``np.float32(2) * x``). float16 is computed in float32.
 
     Raises
     ------
+    OptionError
+        `function` is not a Python function.
     FusionError
         On the first call with dtypes for which the function cannot be compiled.
 
@@ -187,7 +208,11 @@ class UserDefinedReduction:
     def __init__(
         self, map: Any, combine: Any, identity: Any, finalize: Any = None, dtype: Any = None, name: str = ""
     ) -> None:
-        self._functions = (map, combine, finalize)
+        self._functions = (
+            _checked(map, "map of a reduction"),
+            _checked(combine, "combine of a reduction"),
+            None if finalize is None else _checked(finalize, "finalize= of a reduction"),
+        )
         self._parts: Any = None
         self._identity = identity if isinstance(identity, tuple) else (identity,)
         self._single = not isinstance(identity, tuple)
@@ -207,7 +232,7 @@ class UserDefinedReduction:
             from .run import fuse
 
             self._fused = fuse(self._apply, static_argnames=("axis", "keepdims"))
-        return self._fused(x, axis, keepdims)
+        return self._fused(array_like(x), axis, keepdims)
 
     def _apply(self, x: Any, axis: Any, keepdims: Any) -> Traced:
         tracer = tracer_of(x)
@@ -365,10 +390,12 @@ def reduction(
     Returns
     -------
     callable
-        ``r(x, axis=None, keepdims=False)``, by itself or inside `fuse`.
+        ``r(x, axis=None, keepdims=False)`` of an array (or a list, or a number), by itself or inside `fuse`.
 
     Raises
     ------
+    OptionError
+        One of them is not a Python function.
     FusionError
         The functions cannot be compiled or their states do not fit together.
 

@@ -99,6 +99,22 @@ def test_failures_give_1(
     assert "made with other settings (crop: [16, 16] there, [12, 12] given)" in capsys.readouterr().err
 
 
+def test_a_failure_before_anything_is_done_says_so(
+    tree: Path, tmp_path: Path, capsys: Output, break_at: Callable[..., None]
+) -> None:
+    break_at(Store, "create", OSError(errno.EROFS, "Read-only file system", "out.zarr.partial"))
+    assert cli.main(["preprocess", str(tree), str(tmp_path / "out.zarr"), *SMALL]) == 1
+    said = capsys.readouterr().err
+    assert "out.zarr.partial: Read-only file system. Nothing was done; choose another output" in said
+    assert "same command" not in said
+
+
+def test_missing_packages_of_the_samples(tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpucompute.data.samples.find_spec", lambda name: None)
+    assert cli.main(["sample-photographs", str(tmp_path / "photos")]) == 1
+    assert "copying the sample photographs needs the package 'scikit-" in capsys.readouterr().err
+
+
 def test_a_missing_gpu_gives_1(tree: Path, tmp_path: Path, capsys: Output) -> None:
     assert cli.main(["preprocess", str(tree), str(tmp_path / "out"), "--device", "cuda:7"]) == 1
     assert "--device 'cuda:7' is not usable here" in capsys.readouterr().err

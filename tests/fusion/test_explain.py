@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import gpucompute as gp
+from gpucompute.fusion.explain import Explanation, Stage, size
 
 
 def softmax(x):
@@ -39,3 +41,25 @@ def test_two_stages_say_why() -> None:
     assert first.reason == "a reduction is complete only after all of its elements"
     assert (first.bytes_read, first.bytes_written) == (80_000, 400)
     assert second.name == "elementwise over 200 × 100"
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [(999.4, "999 B"), (999.6, "1 kB"), (2.5e9, "2.5 GB"), (8.8e12, "8.8 TB"), (4e15, "4 PB"), (9e18, "9 EB")],
+)
+def test_bytes_have_a_unit_that_fits(nbytes: float, text: str) -> None:
+    assert size(nbytes) == text
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (2e4, "20 kB moved, at least 2 µs"),
+        (9.996e6, "10 MB moved, at least 1 ms"),
+        (4.1e12, "4.1 TB moved, at least 410 s"),
+        (8e13, "80 TB moved, at least 8,000 s"),
+    ],
+)
+def test_times_have_a_unit_that_fits(nbytes: int, text: str) -> None:
+    explanation = Explanation("f", [Stage("all", "", int(nbytes), 0, "")], 1e10)
+    assert f"f: 1 kernel, {text} at 10.0 GB/s" in str(explanation)

@@ -287,6 +287,31 @@ def masks(x):
     return y, x[x > 0].sum(), x[x > 0].mean()
 
 
+def known_masks(x):
+    rows, both, none = [True, False, True], np.eye(3, 4) == 0, np.zeros(3, bool)
+    y = x.copy()
+    y[rows] = y[rows] * 2
+    y[rows, 1:] -= x[:2, 1:]
+    y[:, [True, False, False, True]] = np.arange(6.0).reshape(3, 2)
+    y[both] += np.arange(9.0)
+    y[1, both[0]] = x[0, :3]
+    y[none] = y[none]
+    y[:, both[1]] = 7
+    return y, x[none], x[both].sum(), x[..., both[2]], x[rows, [0, 3]]
+
+
+def masks_of_other_axes(x):
+    y = x.copy()
+    y[:, x[0] > 0] = 0
+    y[..., x[1] > 0] = x[:, :1]
+    y[0, x[2] < 0] = -1
+    y[1:, y[0] == 0] = np.array([[5.0], [6.0]])
+    stack = np.stack([x, -x])
+    stack[:, x > 1] = 3
+    stack[:, x < -1] = np.array([[8.0], [9.0]])
+    return y, stack
+
+
 def scalars_are_values(x):
     s = x.sum()
     t = s
@@ -311,7 +336,18 @@ def keeps_dtype(x):
 
 @pytest.mark.parametrize(
     "function",
-    [in_place_by_alias, rows_of_view, view_sees_base, view_of_view, masks, scalars_are_values, outs, keeps_dtype],
+    [
+        in_place_by_alias,
+        rows_of_view,
+        view_sees_base,
+        view_of_view,
+        masks,
+        known_masks,
+        masks_of_other_axes,
+        scalars_are_values,
+        outs,
+        keeps_dtype,
+    ],
 )
 def test_assignment(function):
     agrees(function, np.random.default_rng(0).normal(size=(3, 4)) * 2)
@@ -325,6 +361,12 @@ INDEXING = {
     "apart, empty ellipsis": lambda x: x[[0], :, [1, 2]],
     "with new axis": lambda x: x[:, None, [0, 1]],
     "int and list": lambda x: x[:, 0, [0, 1]],
+    "mask, known": lambda x: x[[True, False, True]],
+    "mask of columns, known": lambda x: x[:, np.arange(4) % 3 == 0],
+    "mask of nothing, known": lambda x: x[:, np.zeros(4, bool)],
+    "mask of two axes, known": lambda x: x[np.eye(3, 4, dtype=bool), 1:],
+    "mask and array": lambda x: x[[True, False, True], :, [1, 0]],
+    "array of nothing": lambda x: x[[]],
     "run-time row": lambda x: x[x[:, 0, 0].argmax()],
     "run-time places": lambda x: np.take_along_axis(x, x.argmin(1, keepdims=True), 1),
     "take, wrapped": lambda x: np.take(x, [7, -9], axis=1, mode="wrap"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 from math import exp
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from tracing import meaning, verified
 
-from gpucompute.errors import FusionError
+from gpucompute.errors import FusionError, OptionError
 from gpucompute.fusion import ir
+from gpucompute.fusion.functions import erf
 from gpucompute.fusion.scalar_source import compiled
 from gpucompute.fusion.user import reduction, vectorize
 
@@ -63,10 +65,56 @@ def test_dtypes_follow_numba():
 
 
 def test_arguments_are_counted():
-    with pytest.raises(TypeError, match=r"branches\(\) takes 2 positional arguments, got 1"):
+    with pytest.raises(TypeError, match=r"branches\(x, y\): missing a required argument: 'y'"):
         branches(np.ones(3))
+    with pytest.raises(TypeError, match=r"branches\(x, y\): got an unexpected keyword argument 'z'"):
+        branches(np.ones(3), 2, z=3)
     with pytest.raises(FusionError, match="expected plain positional ones"):
         vectorize(lambda *x: x[0])
+
+
+@vectorize
+def scaled(value, factor=2):
+    return value * factor
+
+
+def test_arguments_by_name_and_defaults():
+    x = np.arange(3)
+    assert scaled(x).tolist() == [0, 2, 4]
+    assert scaled(factor=0.5, value=x).tolist() == [0.0, 0.5, 1.0]
+    assert meaning(lambda x: scaled(x, factor=x) + scaled(x), x).tolist() == [0, 3, 8]
+
+
+@pytest.mark.parametrize("given", [[1, 2], (1, 2), range(1, 3), [np.int64(1), 2], memoryview(np.array([1, 2]))])
+def test_what_numpy_makes_arrays_of(given):
+    assert scaled(given).tolist() == [2, 4]
+    assert largest(given) == 2
+    np.testing.assert_array_equal(erf(given), erf(np.array([1, 2])))
+
+
+def test_nested_lists_and_numbers():
+    assert scaled([[1, 2], [3, 4]]).tolist() == [[2, 4], [6, 8]]
+    assert scaled(3) == 6
+    assert scaled([1, 2], [[1], [2]]).tolist() == [[1, 2], [2, 4]]
+    assert largest([[1, 5], [3, 4]], axis=0, keepdims=True).tolist() == [[3, 5]]
+    assert largest(7) == 7
+
+
+def test_out_inside_a_fused_function():
+    def into(x):
+        result = np.zeros_like(x)
+        scaled(x, out=result)
+        return result
+
+    assert meaning(into, np.arange(3)).tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("given", [3, np.sin, math.sin, functools.partial(math.pow, 2), int])
+def test_what_is_no_python_function(given):
+    with pytest.raises(OptionError, match=r"the function given to vectorize is .*; expected a Python function"):
+        vectorize(given)
+    with pytest.raises(OptionError, match=r"combine of a reduction is .*; expected a Python function"):
+        reduction(lambda v: v, given, 0)
 
 
 def test_one_compilation_for_types_and_values():
