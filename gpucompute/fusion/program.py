@@ -38,7 +38,9 @@ class _Step:
             self.numbers[number] = called.address
             raises |= called.raises
         self.call = raised.Raising(code.call) if raises else code.call
-        self.address = None if raises else code.address
+        # How long users' functions take depends on values, and `run_kernel` cannot be interrupted.
+        users = kernel.users or any(fold.user for fold in kernel.folds.values())
+        self.address = None if raises or users else code.address
         self.q = self.numbers.ctypes.data
         self.p = first_slot * 8
         self.items = kernel.items

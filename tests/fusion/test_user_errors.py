@@ -103,5 +103,7 @@ def test_few_elements_are_work_for_all_threads(function: Any, monkeypatch: pytes
 
     monkeypatch.setattr(cpu, "_chosen", 2)
     monkeypatch.setattr(cpu, "parallel_for", watched)
-    function(np.ones(2000))
-    assert len(pieces) >= 4, "an interruption would wait for half of the work"
+    for _ in range(2):  # however short the first call was: the values may be others
+        pieces.clear()
+        function(np.ones(2000))
+        assert len(pieces) >= 4, "an interruption would wait for half of the work"
