@@ -94,11 +94,6 @@ def folder() -> Path:
     return config.cache_dir() / "kernels"
 
 
-def address_of(kernel: Unit, fast: bool) -> int:
-    """Return where the machine code of a function lies that kernels call."""
-    return find(kernel, fast).address
-
-
 def find(kernel: Unit, fast: bool) -> Entry:
     """Return a kernel's machine code; `fast` lets the compiler contract and use reciprocals."""
     key, on_disk = _key(kernel, fast)
@@ -107,15 +102,27 @@ def find(kernel: Unit, fast: bool) -> Entry:
         if entry is not None:
             _counts["hits"] += 1
             return entry
-        how, entry = "loaded", _load(key) if on_disk else None
-        if entry is None:
-            with _turn(folder() / f"{key}.claim") if on_disk else contextlib.nullcontext():
-                entry = _load(key) if on_disk else None  # another process may have made it meanwhile
-                if entry is None:
-                    how, entry = "compiled", _compile(kernel, fast, key, on_disk)
+        how, entry = _make(kernel, fast, key, on_disk)
         _counts[how] += 1
         _entries[key] = entry
         return entry
+
+
+def find_own(function: Unit) -> Entry:
+    """Return the machine code of a function of this package's, of which `cache_info` does not tell."""
+    with _lock:
+        return _make(function, False, *_key(function, False))[1]
+
+
+def _make(kernel: Unit, fast: bool, key: str, on_disk: bool) -> tuple[str, Entry]:
+    """Load or compile a kernel; say which."""
+    how, entry = "loaded", _load(key) if on_disk else None
+    if entry is None:
+        with _turn(folder() / f"{key}.claim") if on_disk else contextlib.nullcontext():
+            entry = _load(key) if on_disk else None  # another process may have made it meanwhile
+            if entry is None:
+                how, entry = "compiled", _compile(kernel, fast, key, on_disk)
+    return how, entry
 
 
 @contextlib.contextmanager

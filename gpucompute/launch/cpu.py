@@ -41,7 +41,7 @@ import numpy as np
 from ..config import integer
 from ..errors import OptionError
 from ..limits import cores_available
-from .mailbox import Mailbox, native, work_off
+from .mailbox import Mailbox, Native, native, work_off
 
 Body = Callable[[int, int], object]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -195,7 +195,8 @@ class _Helper:
 
     def __init__(self, pool: _Pool) -> None:
         self.job: _Job | None = None
-        self.mailbox: Mailbox | None = None  # when a kernel was handed to it
+        self.mailbox: Mailbox | None = None  # when a kernel was handed to it,
+        self.native: Native | None = None  # and what it serves the mailbox with
         self.wake = allocate_lock()
         self.wake.acquire()
         self._pool = pool
@@ -208,8 +209,9 @@ class _Helper:
             if self.job is not None:
                 self._work()
                 self._pool.resting.append(self)
-            if self.mailbox is not None:
-                native().serve(self.mailbox.address, native().patience)
+            code = self.native  # held while it runs
+            if code is not None and self.mailbox is not None:
+                code.serve(self.mailbox.address, code.patience)
 
     def rouse(self) -> None:
         """Make it look for what it was given. Only who took it from `_Pool.resting` may; waking it twice is no harm."""
@@ -276,13 +278,14 @@ class _Pool:
             except RuntimeError:  # no more threads, or the interpreter is shutting down
                 return None
 
-    def summon(self, helpers: list[_Helper], count: int, scratch: int) -> None:
+    def summon(self, helpers: list[_Helper], count: int, scratch: int, code: Native) -> None:
         """Fill `helpers` with up to `count`, each of which is awake, or wakes up, to see what is posted to it."""
         while len(helpers) < count and (helper := self.helper()) is not None:
             helpers.append(helper)
             self.working.add(helper)
             if helper.mailbox is None:
                 helper.mailbox = Mailbox()
+            helper.native = code
             helper.mailbox.reserve(scratch)
             if helper.mailbox.unattended:
                 helper.rouse()
@@ -378,17 +381,17 @@ def run_kernel(kernel: int, words: Words, items: int, scratch: int, seconds: flo
     seconds : float
         How long the last such call took.
     """
-    pool, me, threads = _pool, threading.get_ident(), get_threads()
+    pool, me, threads, code = _pool, threading.get_ident(), get_threads(), native()
     pieces = min(int(seconds * threads / PIECE), items)
     helpers: list[_Helper] = []
     late = None
     try:
         if not getattr(_local, "busy", False):
             pool.callers.add(me)
-            pool.summon(helpers, min(pool.room(threads), pieces - 1), scratch)
+            pool.summon(helpers, min(pool.room(threads), pieces - 1), scratch, code)
         mailboxes = [helper.mailbox for helper in helpers if helper.mailbox is not None]
         piece = -(-items // pieces) if mailboxes else items
-        work_off(kernel, words, items, piece, scratch_memory(scratch), mailboxes)
+        work_off(code, kernel, words, items, piece, scratch_memory(scratch), mailboxes)
     finally:
         while True:
             try:

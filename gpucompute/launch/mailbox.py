@@ -24,11 +24,12 @@ WATCH = 2e-4  # seconds; the next call of a loop often comes sooner
 
 
 class Native(NamedTuple):
-    """`lead` and `serve` as machine code, and how often `serve` looks in `WATCH` seconds."""
+    """`lead` and `serve` as machine code, how often `serve` looks in `WATCH` seconds, and what owns the code."""
 
     lead: Callable[[int], None]
     serve: Callable[[int, int], None]
     patience: int
+    keep: Any
 
 
 class _Source(NamedTuple):
@@ -43,21 +44,20 @@ class _Source(NamedTuple):
 
 @functools.cache
 def native() -> Native:
-    """Return the compiled functions; like kernels they are kept on disk."""
+    """Return the compiled functions; like kernels they are kept on disk. Who runs them holds what is returned."""
     from . import cache
 
-    def function(source: str, words: int) -> Any:
-        address = cache.address_of(_Source(source, words), False)
-        return ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(address)
-
-    serve = function("def kernel(mail, patience):\n    serve(mail, patience)\n", 2)
+    leading = cache.find_own(_Source("def kernel(job):\n    lead(job)\n", 1))
+    serving = cache.find_own(_Source("def kernel(mail, patience):\n    serve(mail, patience)\n", 2))
+    lead = ctypes.CFUNCTYPE(None, ctypes.c_int64)(leading.address)
+    serve = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(serving.address)
     mailbox, times, count = Mailbox(), [], 1000
     for _ in range(3):  # how long a pause is differs tenfold between processors
         began = perf_counter()
         serve(mailbox.address, count)
         times.append(perf_counter() - began)
     patience = max(1, int(WATCH / max(min(times), 1e-9) * count))
-    return Native(function("def kernel(job):\n    lead(job)\n", 1), serve, patience)
+    return Native(lead, serve, patience, (leading, serving))
 
 
 class Mailbox:
@@ -93,7 +93,7 @@ class Mailbox:
 
 
 def work_off(
-    kernel: int, words: tuple[int, ...], items: int, piece: int, scratch: int, mailboxes: Sequence[Mailbox]
+    code: Native, kernel: int, words: Sequence[int], items: int, piece: int, scratch: int, mailboxes: Sequence[Mailbox]
 ) -> None:
     """Run a kernel for items 0 to `items` here and in the helpers at `mailboxes`, `piece` items at a time.
 
@@ -101,4 +101,4 @@ def work_off(
     """
     mails = [mailbox.address for mailbox in mailboxes]
     job = (ctypes.c_int64 * (FIRST + len(mails)))(kernel, *words, 0, items, piece, scratch, len(mails), *mails)
-    native().lead(ctypes.addressof(job))
+    code.lead(ctypes.addressof(job))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpucompute.launch import cache, cpu
+from gpucompute.launch import cache, cpu, mailbox
 from gpucompute.launch.mailbox import _Source
 
 SCRATCH = 256
@@ -39,7 +39,7 @@ class Counting:
         self.seen, self.whose = np.zeros(items, np.int64), np.zeros(items, np.int64)
         self.p = (ctypes.c_int64 * 2)(self.seen.ctypes.data, self.whose.ctypes.data)
         self.q = (ctypes.c_int64 * 1)(pauses)
-        self.kernel = cache.address_of(_Source(COUNT, 0), False)
+        self.kernel = cache.find(_Source(COUNT, 0), False).address
 
     def run(self, seconds: float = 1e-2, scratch: int = SCRATCH) -> set[int]:
         """Run once, and return the scratch memories of the threads that took part."""
@@ -86,6 +86,17 @@ def test_all_threads_come_and_no_more_each_with_its_own_scratch(threads: int) ->
         pytest.fail(f"{len(came)} of {threads} threads came")
     assert all(address % 64 == 0 for address in came)
     assert len(cpu._pool.resting) == threads - 1 and not cpu._pool.working and not cpu._pool.callers
+
+
+def test_what_threads_need_counts_for_nothing() -> None:
+    counting = Counting(400)
+    cpu.set_threads(2)
+    running = mailbox.native()  # helpers may be in it
+    mailbox.native.cache_clear()
+    before = cache.cache_info()
+    counting.run()
+    assert cache.cache_info() == before, "a user who sees that a call compiles would look for the reason"
+    assert mailbox.native() is not running
 
 
 def test_short_work_asks_nobody(pool: cpu._Pool) -> None:
@@ -181,6 +192,7 @@ cpu.set_threads(3)
 random.seed(1)
 interrupted = 0
 counting = Counting(300, pauses=200)
+counting.run()  # compiles what threads need
 for _ in range(500):
     before = counting.seen.copy()
     try:
