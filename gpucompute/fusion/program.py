@@ -32,15 +32,14 @@ class _Step:
         self.kernel = kernel
         self.stage = stage
         self.numbers = np.array(kernel.numbers or [0], np.int64)
-        raises = code.raises
-        for number, part in kernel.parts:
-            called = cache.find(part, fast)
-            self.numbers[number] = called.address
-            raises |= called.raises
+        called = {number: cache.find(part, fast) for number, part in kernel.parts}
+        for number, part in called.items():
+            self.numbers[number] = part.address
+        raises = any(part.raises for part in (code, *called.values()))
         self.call = raised.Raising(code.call) if raises else code.call
         # How long users' functions take depends on values, and `run_kernel` cannot be interrupted.
         users = kernel.users or any(fold.user for fold in kernel.folds.values())
-        self.address = None if raises or users else code.address
+        self.address = None if users else code.address
         self.q = self.numbers.ctypes.data
         self.p = first_slot * 8
         self.items = kernel.items

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..kernels import scalar
-from ..kernels.cpu import gather, mailbox, quotient, reduce, wide
+from ..kernels.cpu import fma, gather, mailbox, quotient, reduce, wide
 from . import atomics, user_fold, vectors
 
 if TYPE_CHECKING:
@@ -154,21 +154,6 @@ def _has_fused_multiply_add() -> bool:
     return bool(llvm.get_host_cpu_features().get("fma")) or platform.machine() in ("arm64", "aarch64")
 
 
-def _fused_multiply_add() -> Any:
-    """Return a compiled ``a * b + c`` of float32 that rounds once."""
-    from numba import types
-    from numba.extending import intrinsic
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fma(*args)
-
-    @intrinsic
-    def fused(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-        return types.float32(*[types.float32] * 3), generate
-
-    return fused
-
-
 def stands_alone(compiled: Any) -> bool:
     """Whether the code calls nothing outside, so that a process without numba can load it.
 
@@ -221,7 +206,7 @@ def _common(fast: bool) -> dict[str, Any]:
     names.update(bool_=np.bool_, inf=math.inf, nan=math.nan)
     names.update(wide_vectors=_wide_vectors(), wide_loops=wide.wide_loops)
     names.update(prefetch=_prefetch(write=False), prefetch_write=_prefetch(write=True))
-    names["fused_f4"] = _fused_multiply_add()
+    names["fma"] = fma.fma
     names["checked"] = _decorate(gather.checked, fast)
     divide = quotient.divide_plainly if fast or not _has_fused_multiply_add() else quotient.divide_row
     names["divide_row"] = _rebuild(divide, {**vars(quotient), **names}, fast)

@@ -36,12 +36,10 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
-import numpy as np
-
 from ..config import integer
 from ..errors import OptionError
 from ..limits import cores_available
-from .mailbox import Mailbox, Native, native, work_off
+from .mailbox import Mailbox, Native, aligned, native, work_off
 
 Body = Callable[[int, int], object]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -259,14 +257,18 @@ class _Pool:
             helper = self.helper()
             if helper is None:
                 break
-            try:
-                self.working.add(helper)
-                helper.job = job
-                if helper.mailbox is not None:
-                    helper.mailbox.dismiss()
-            finally:
-                helper.rouse()
+            helper.job = job  # first, as it counts as working until it has met its job; Ctrl-C may come in between
+            self.working.add(helper)
+            if helper.mailbox is not None:
+                helper.mailbox.dismiss()
+            helper.rouse()
         return True
+
+    def rouse(self, job: _Job) -> None:
+        """Wake helpers that were handed `job` and sleep on, because Ctrl-C came before they were woken."""
+        for helper in tuple(self.working):
+            if helper.job is job:
+                helper.rouse()
 
     def helper(self) -> _Helper | None:
         """Take a helper that rests, or a new one."""
@@ -353,6 +355,7 @@ def parallel_for(body: Body, n: int, *, chunk: int = 1) -> None:
             try:
                 _local.busy = False
                 pool.callers.discard(me)
+                pool.rouse(job)
                 job.close()
                 break
             except KeyboardInterrupt as late:  # while waiting: kept until no helper is inside
@@ -409,8 +412,7 @@ def scratch_memory(nbytes: int) -> int:
         return 0
     held: tuple[int, int, Any] = getattr(_local, "scratch", (0, 0, None))
     if held[0] < nbytes:
-        block = np.empty(nbytes + 64, np.uint8)
-        held = _local.scratch = (nbytes, -(-block.ctypes.data // 64) * 64, block)
+        held = _local.scratch = (nbytes, *aligned(nbytes))
     return held[1]
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.cpu.mailbox import ASLEEP, DISMISSED, FIRST, MEMORY, STATE, WATCHING
+from ..memory import ALIGNMENT
 
 WATCH = 2e-4  # seconds; the next call of a loop often comes sooner
 
@@ -60,6 +61,12 @@ def native() -> Native:
     return Native(lead, serve, patience, (leading, serving))
 
 
+def aligned(nbytes: int) -> tuple[int, Any]:
+    """Return the address of so many bytes that begin on a line of the cache, and what owns them."""
+    block = np.empty(nbytes + ALIGNMENT, np.uint8)
+    return -(-block.ctypes.data // ALIGNMENT) * ALIGNMENT, block
+
+
 class Mailbox:
     """Where a helper finds jobs.
 
@@ -70,10 +77,10 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
-        self._block = (ctypes.c_int64 * 16)()
-        self.address = -(-ctypes.addressof(self._block) // 64) * 64
+        self.address, self._block = aligned(64)
         self._words = (ctypes.c_int64 * 8).from_address(self.address)
-        self._scratch = np.empty(0, np.uint8)
+        self._words[:] = [0] * 8
+        self._reserved, self._scratch = 0, self._block
 
     @property
     def unattended(self) -> bool:
@@ -87,9 +94,9 @@ class Mailbox:
 
     def reserve(self, nbytes: int) -> None:
         """Have scratch memory for the helper; only its owner may ask, while nothing is posted."""
-        if self._scratch.nbytes < nbytes + 64:
-            self._scratch = np.empty(nbytes + 64, np.uint8)
-            self._words[MEMORY] = -(-self._scratch.ctypes.data // 64) * 64
+        if self._reserved < nbytes:
+            self._words[MEMORY], self._scratch = aligned(nbytes)
+            self._reserved = nbytes
 
 
 def work_off(

@@ -14,14 +14,13 @@ from typing import Any
 from ..errors import DeviceError
 from . import arrays, drivers
 
+LEGACY = 1  # the null stream, as ``__cuda_array_interface__`` names it
+
 
 def cupy_in_use() -> Any:
     """Return the module CuPy if this process has loaded it and it has a driver; None otherwise."""
     cupy = sys.modules.get("cupy")
     return cupy if cupy is not None and _works(cupy) else None
-
-
-LEGACY = 1  # the null stream, as ``__cuda_array_interface__`` names it
 
 
 @functools.lru_cache(maxsize=1)

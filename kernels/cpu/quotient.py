@@ -38,8 +38,8 @@ def divide_row(address, n, divisor):
             for i in range(start, start + count):
                 v = x[i]
                 about = np.float32(v * reciprocal)
-                near = fused_f4(fused_f4(-about, divisor, v), reciprocal, about)
-                exact = fused_f4(fused_f4(-near, divisor, v), reciprocal, near)
+                near = fma(fma(-about, divisor, v), reciprocal, about)
+                exact = fma(fma(-near, divisor, v), reciprocal, near)
                 x[i] = copysign_f4(exact, about)  # a remainder of 0 makes +0 of -0
         else:
             for i in range(start, start + count):

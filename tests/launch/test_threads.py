@@ -382,6 +382,48 @@ print("fine")
     assert (done.stdout, done.stderr) == ("fine\n", "")
 
 
+def test_interruptions_at_every_step_of_handing_work_out() -> None:
+    code = """
+import itertools, sys, threading, time
+from gpucompute.launch import cpu
+cpu.set_threads(3)
+handing = {cpu._Pool.recruit.__code__, cpu._Pool.helper.__code__, cpu._Helper.rouse.__code__}
+def interrupt_at(step):
+    left = step
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code not in handing:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+    return trace
+def used():
+    out = set()
+    cpu.parallel_for(lambda lo, hi: (time.sleep(0.002), out.add(threading.get_ident())), 30)
+    return len(out)
+assert used() == 3
+for step in itertools.count():
+    try:
+        sys.settrace(interrupt_at(step))
+        cpu.parallel_for(lambda lo, hi: time.sleep(0.002), 6)
+        break
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    assert used() == 3, (step, len(cpu._pool.working), len(cpu._pool.callers))
+assert step > 100, step
+print("fine")
+"""
+    done = run(code)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork_builds_a_new_pool() -> None:
     code = """
