@@ -10,14 +10,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask.array.utils import meta_from_array
-from dask.base import tokenize
 from dask.blockwise import blockwise
 from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArrayBlockwiseDep
 from dask.task_spec import Task, TaskRef
 
 from . import blocks
-from .partial import Combine
 
 Chunks = tuple[tuple[int, ...], ...]
 
@@ -117,44 +115,51 @@ def array(graph: Any, name: str, chunks: Chunks, dtype: np.dtype[Any], like: Any
     return da.Array(graph, name, chunks, meta=meta_from_array(like, len(chunks), dtype))
 
 
-def tree_layers(
-    name: str, partial: Tuples, axes: tuple[int, ...], family: int, joins: tuple[Any, ...], fan_in: int
+def tree(
+    names: tuple[str, str],
+    partial: Tuples,
+    axes: Sequence[int],
+    fan_in: int,
+    join: Callable[[bool, bool], Callable[..., Any]],
+    *,
+    front: int = 0,
 ) -> Tuples:
-    """Return the joined states of a family of reductions: blocks along the axes that are not reduced.
+    """Return joined states: blocks along the axes of the chunks that are not among `axes`.
 
     Parameters
     ----------
-    name : str
-        The user's name, for the keys.
+    names : tuple of str
+        Of the last tasks, and of those before.
     partial : Tuples
-        The lists of nodes of each block.
-    axes : tuple of int
-        The reduced axes.
-    family : int
-        Which of the lists is meant.
-    joins : tuple of Join
+        The states of the chunks.
+    axes : sequence of int
+        The axes over which states are joined.
     fan_in : int
         How many states a task joins at most.
+    join : callable
+        ``join(first, last)`` returns what a task calls with states in the order of the chunks: with those of chunks,
+        if it is among the first, and for the result, if it is the last.
+    front : int
+        Axes of one block that the result has before all others.
     """
+    result, inner = names
     kept = [axis for axis in range(len(partial.chunks)) if axis not in axes]
-    token = tokenize(partial, axes, family, joins, fan_in)
-    result, inner = f"{name}-reduced-{token}", f"{name}-combine-{token}"
-    layers: dict[Any, Any] = {}
     numblocks = partial.numblocks
+    layer: dict[Any, Any] = {}
     for place in product(*(range(numblocks[axis]) for axis in kept)):
         keys = []
         for along in product(*(range(numblocks[axis]) for axis in axes)):
             index = dict(zip((*kept, *axes), (*place, *along), strict=True))
             keys.append((partial.name, *(index[axis] for axis in range(len(numblocks)))))
-        which: int | None = family
         level = 0
         while len(keys) > fan_in:
             groups = [keys[i : i + fan_in] for i in range(0, len(keys), fan_in)]
             keys = [(inner, *place, level, number) for number in range(len(groups))]
             for key, group in zip(keys, groups, strict=True):
-                layers[key] = Task(key, Combine(joins, which, last=False), *map(TaskRef, group))
-            which, level = None, level + 1
-        key = (result, *place)
-        layers[key] = Task(key, Combine(joins, which, last=True), *map(TaskRef, keys))
-    graph = HighLevelGraph.from_collections(result, layers, dependencies=[partial])
-    return Tuples(result, tuple(partial.chunks[axis] for axis in kept), graph, partial.meta)
+                layer[key] = Task(key, join(level == 0, False), *map(TaskRef, group))
+            level += 1
+        key = (result, *(0,) * front, *place)
+        layer[key] = Task(key, join(level == 0, True), *map(TaskRef, keys))
+    chunks = tuple((1,) for _ in range(front)) + tuple(partial.chunks[axis] for axis in kept)
+    graph = HighLevelGraph.from_collections(result, layer, dependencies=[partial])
+    return Tuples(result, chunks, graph, partial.meta)

@@ -30,6 +30,7 @@ from ..errors import DTypeError, FusionError
 from ..fusion.proxy import BINARY, COMPARE, HANDLERS, UNARY, contains_traced
 from ..fusion.run import Fused
 from ..fusion.user import Vectorized
+from . import device_chunks
 from .functions import dump
 from .kernel import remembered
 from .tasks import MapTask
@@ -90,6 +91,7 @@ def install() -> Any:
     ...     (da.ones(4, chunks=2) + 1).sum().compute(scheduler="sync")
     np.float64(8.0)
     """
+    device_chunks.watch()
     return dask.config.set(array_optimize=optimize_graph)
 
 

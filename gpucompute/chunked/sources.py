@@ -12,7 +12,7 @@ from dask.base import tokenize
 
 from ..errors import ChunkError, MissingExtraError, OptionError
 from ..hardware import asarray, asnumpy
-from . import budget, layers
+from . import budget, device_chunks, layers
 
 
 class Reader:
@@ -147,6 +147,7 @@ def from_array(x: Any, chunks: Any = "auto", *, reread: bool = True) -> da.Array
     >>> from_array(np.zeros((1000, 3)), chunks=(256, 3)).numblocks
     (4, 1)
     """
+    device_chunks.watch()
     x = x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x)
     if isinstance(chunks, str) and chunks == "auto":
         chunks = budget.automatic(tuple(map(int, x.shape)), np.dtype(x.dtype), getattr(x, "chunks", None), _like(x))
@@ -253,4 +254,6 @@ def to_device(x: da.Array, device: str = "cuda") -> da.Array:
     MissingExtraError
         CuPy is not installed.
     """
-    return asarray(x, device=device)
+    made: da.Array = asarray(x, device=device)
+    device_chunks.watch()  # after CuPy is loaded
+    return made

@@ -20,6 +20,7 @@ from .joins import join_of, parts_of
 from .kernel import Kernel, kernel
 from .localise import Graph, concrete
 from .lower import Lowering, Spec, numbered
+from .partial import Combine
 from .sources import Reader
 from .tasks import Argument, Family, Inputs, MapTask, PartialTask
 from .template import Length
@@ -186,9 +187,19 @@ class Planner:
         graph = layers.blockwise_layer(name, task, sources, chunks, located=True)
         partial = layers.Tuples(name, chunks, graph, meta_from_array(self.like))
         for number, (family, nodes) in enumerate(zip(families, together.values(), strict=True)):
-            states = layers.tree_layers(self.name, partial, family.axes, number, family.joins, _fan_in(nodes, chunks))
+            states = self._tree(partial, number, family, _fan_in(nodes, chunks))
             for item, node in enumerate(nodes):
                 self._states[id(node)] = states, item if len(nodes) > 1 else None
+
+    def _tree(self, partial: layers.Tuples, number: int, family: Family, fan_in: int) -> layers.Tuples:
+        """Return the joined states of the family of that number, whose lists of nodes are in `partial`."""
+        token = tokenize(partial, family.axes, number, family.joins, fan_in)
+
+        def join(first: bool, last: bool) -> Combine:
+            return Combine(family.joins, number if first else None, last=last)
+
+        names = f"{self.name}-reduced-{token}", f"{self.name}-combine-{token}"
+        return layers.tree(names, partial, family.axes, fan_in, join)
 
     def _is_of_states(self, node: ir.Node) -> bool:
         """Tell whether a node is made of nothing but states and scalars."""

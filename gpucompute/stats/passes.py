@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import dask.array as da
@@ -107,26 +106,10 @@ def joined(
         Axes of one block that the result has before all others.
     """
     token = tokenize(partial.name, tuple(axes), join, finish, front)
-    result, inner = f"{name}-{token}", f"{name}-combine-{token}"
-    kept = [axis for axis in range(len(partial.chunks)) if axis not in axes]
-    numblocks = partial.numblocks
-    graph: dict[Any, Any] = {}
-    for place in product(*(range(numblocks[axis]) for axis in kept)):
-        keys = []
-        for along in product(*(range(numblocks[axis]) for axis in axes)):
-            index = dict(zip((*kept, *axes), (*place, *along), strict=True))
-            keys.append((partial.name, *(index[axis] for axis in range(len(numblocks)))))
-        level = 0
-        while len(keys) > FAN_IN:
-            groups = [keys[i : i + FAN_IN] for i in range(0, len(keys), FAN_IN)]
-            keys = [(inner, *place, level, number) for number in range(len(groups))]
-            for key, group in zip(keys, groups, strict=True):
-                graph[key] = Task(key, JoinTask(join, None), *map(TaskRef, group))
-            level += 1
-        key = (result, *(0,) * front, *place)
-        graph[key] = Task(key, JoinTask(join, finish), *map(TaskRef, keys))
-    chunks = tuple((1,) for _ in range(front)) + tuple(partial.chunks[axis] for axis in kept)
-    return State(result, chunks, HighLevelGraph.from_collections(result, graph, dependencies=[partial]), partial.meta)
+    names = f"{name}-{token}", f"{name}-combine-{token}"
+    return layers.tree(
+        names, partial, axes, FAN_IN, lambda first, last: JoinTask(join, finish if last else None), front=front
+    )
 
 
 def array_of(state: State, shape: Sequence[int], dtype: Any) -> da.Array:

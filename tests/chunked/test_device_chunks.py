@@ -319,8 +319,17 @@ def test_without_cupy_nothing_is_wrapped(alone):
     assert not any(hasattr(getattr(module, name), "_gpucompute") for module, name in FUNCTIONS)
 
 
-def test_calls_of_fused_functions_watch(alone):
-    gp.fuse(lambda x: x + 1)(da.ones(4, chunks=2))
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: gp.fuse(lambda x: x + 1)(da.ones(4, chunks=2)),
+        lambda: gp.chunked.from_array(np.ones(4)),
+        lambda: gp.chunked.install().__exit__(None, None, None),
+    ],
+    ids=["fuse", "from_array", "install"],
+)
+def test_who_uses_us_with_dask_has_it_mended(alone, use):
+    use()
     tokenize(wrap(data))
     assert to_host == [16]
 

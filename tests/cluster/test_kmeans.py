@@ -375,7 +375,7 @@ def test_running_sums_are_searched_exactly() -> None:
     rng = np.random.default_rng(13)
     x = rng.normal(size=(900, 3))
     data = Data.of(rows_of(x, x.dtype, rng.uniform(size=900)))
-    scales, block = data.scales(), data.rows.block
+    scales, block = data.scales(), data.rows.blocks[0]
     chosen = x[:1]
     closest = host.come_closer(block, None, chosen)
     values = []

@@ -63,6 +63,7 @@ def test_chunks_and_threads_do_not_change_bits(dtype: str, init: str, weighted: 
     for chunks in CHUNKS:
         chunked = da.from_array(x, chunks=chunks)
         found.add(digest(KMeans(6, **options).fit(chunked, sample_weight=weights)))
+        found.add(digest(KMeans(6, **options).fit(chunked + 0, sample_weight=weights)))
     assert len(found) == 1
 
 
@@ -98,7 +99,14 @@ def test_one_task_for_each_chunk_and_pass() -> None:
         def _pretask(self, key: Any, dsk: Any, state: Any) -> None:
             counts[dask.utils.key_split(key)] += 1
 
-    x = da.from_array(rows(), chunks=(300, -1)).persist()
+    asked = 0
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return dask.get(*arguments, **options)
+
+    x = da.from_array(rows(), chunks=(300, -1)) + 0
     with Count():
         model = KMeans(5, init=rows()[:5], max_iter=3, tol=0).fit(x)
     assert model.n_iter_ == 3
@@ -116,6 +124,15 @@ def test_one_task_for_each_chunk_and_pass() -> None:
         KMeans(4, max_iter=1, tol=0, random_state=0).fit(x)
     assert counts["kmeans-choose"] == 10 * 4
     assert counts["kmeans-locate"] <= 3 * 3  # three trials, each in one chunk
+    counts.clear()
+    here = x.persist(scheduler="sync")
+    with Count():
+        model = KMeans(4, max_iter=1, random_state=0).fit(here)
+    assert not counts  # chunks that are there need no tasks
+    assert isinstance(model.labels_, da.Array)
+    with dask.config.set(scheduler=counting):
+        KMeans(4, max_iter=1, random_state=0).fit(here)
+    assert asked > 3  # but another scheduler gets them
 
 
 def test_partial_fit_takes_batches_in_any_chunks() -> None:
