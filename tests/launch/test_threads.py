@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gathering import PATIENCE
 
 from gpucompute import limits
 from gpucompute.errors import OptionError
@@ -35,7 +36,11 @@ def same_setting_after() -> Iterator[None]:
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore:.*fork:DeprecationWarning", "-c", code],
-        env={**{k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}, **environment},
+        env={
+            **{k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"},
+            "PYTHONPATH": os.path.dirname(__file__),
+            **environment,
+        },
         check=False,
         capture_output=True,
         text=True,
@@ -43,11 +48,19 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-class Crowd:
-    """A body that sleeps (so the GIL is free) and counts how many threads are in it."""
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "never"
+        time.sleep(0.001)
 
-    def __init__(self, seconds: float = 0.002) -> None:
+
+class Crowd:
+    """A body that sleeps (so the GIL is free) and counts how many threads are in it; it waits until `wanted` are."""
+
+    def __init__(self, seconds: float = 0.002, wanted: int = 1) -> None:
         self.seconds, self.lock = seconds, threading.Lock()
+        self.wanted, self.met = wanted, threading.Event()
         self.now = self.most = 0
         self.pieces: list[tuple[int, int]] = []
         self.threads: set[int] = set()
@@ -58,6 +71,9 @@ class Crowd:
             self.most = max(self.most, self.now)
             self.threads.add(threading.get_ident())
             self.pieces.append((lo, hi))
+        if self.most >= self.wanted:
+            self.met.set()
+        self.met.wait(0.005 * (hi - lo))
         time.sleep(self.seconds)
         with self.lock:
             self.now -= 1
@@ -80,13 +96,13 @@ def test_pieces_make_up_the_range(n: int, chunk: int, threads: int) -> None:
 
 def test_all_threads_work_and_no_more() -> None:
     cpu.set_threads(4)
-    crowd = Crowd()
-    cpu.parallel_for(crowd, 400)
+    crowd = Crowd(wanted=4)
+    cpu.parallel_for(crowd, PATIENCE)
     assert crowd.most == 4 and len(crowd.threads) == 4 and threading.get_ident() in crowd.threads
     assert len(crowd.pieces) >= 4 * 4
     cpu.set_threads(2)
-    crowd = Crowd()
-    cpu.parallel_for(crowd, 100)
+    crowd = Crowd(wanted=2)
+    cpu.parallel_for(crowd, PATIENCE)
     assert crowd.most == 2
     cpu.set_threads(1)
     crowd = Crowd()
@@ -176,8 +192,8 @@ def test_errors_reach_the_caller_when_all_have_stopped(failing: str) -> None:
     pieces = len(crowd.pieces)
     time.sleep(0.03)
     assert len(crowd.pieces) == pieces
-    again = Crowd()
-    cpu.parallel_for(again, 100)
+    again = Crowd(wanted=3)
+    cpu.parallel_for(again, PATIENCE)
     assert again.most == 3
 
 
@@ -210,7 +226,7 @@ def test_nothing_of_a_call_is_kept() -> None:
 
 def test_nested_calls_run_inline() -> None:
     cpu.set_threads(3)
-    crowd = Crowd(0.0005)
+    crowd = Crowd(0.0005, wanted=2)
 
     def outer(lo: int, hi: int) -> None:
         me = threading.get_ident()
@@ -219,9 +235,8 @@ def test_nested_calls_run_inline() -> None:
         assert inner == [(0, 1000, True)]
         crowd(lo, hi)
 
-    cpu.parallel_for(outer, 50)
+    cpu.parallel_for(outer, PATIENCE)
     assert 1 < crowd.most <= 3
-    cpu.parallel_for(crowd, 50)
 
 
 @pytest.mark.parametrize("callers", [2, 3, 6])
@@ -240,7 +255,8 @@ def test_concurrent_callers_share_the_helpers(callers: int) -> None:
         list(pool.map(call, range(callers)))
     assert covered == [60] * callers
     assert crowd.most <= callers + 2
-    assert len(cpu._pool.working) == len(cpu._pool.callers) == 0
+    until(lambda: not cpu._pool.working)  # a helper that has left a call counts for a moment
+    assert not cpu._pool.callers
 
 
 def test_helpers_leave_when_callers_come_and_return_when_they_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +327,7 @@ def test_many_callers_and_nothing_is_lost() -> None:
 def test_interruption_is_prompt_and_leaves_all_usable(threads: int) -> None:
     code = f"""
 import os, signal, threading, time
+from gathering import gathered
 from gpucompute.launch import cpu
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without it
 cpu.set_threads({threads})
@@ -335,9 +352,7 @@ for _ in range(4):
     except KeyboardInterrupt:
         assert running[0] == 0, running  # the helper has finished its piece
         assert sum(done) < 5000, done
-    out = []
-    cpu.parallel_for(lambda lo, hi: (time.sleep(0.002), out.append(threading.get_ident())), 20)
-    assert len(set(out)) == {threads}, out
+    assert gathered({threads}) == {threads}
 print("fine")
 """
     done = run(code)
@@ -348,6 +363,7 @@ print("fine")
 def test_interruptions_at_any_point() -> None:
     code = """
 import random, signal, threading, time
+from gathering import gathered
 from gpucompute.launch import cpu
 cpu.set_threads(3)
 random.seed(1)
@@ -373,9 +389,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 time.sleep(0.05)
 assert active == 0 and interrupted > 50, (active, interrupted)
-out = []
-cpu.parallel_for(lambda lo, hi: (time.sleep(0.002), out.append(threading.get_ident())), 30)
-assert len(set(out)) == 3, (len(set(out)), len(cpu._pool.working), len(cpu._pool.callers))
+assert gathered(3) == 3, (len(cpu._pool.working), len(cpu._pool.callers))
 print("fine")
 """
     done = run(code)
@@ -384,7 +398,8 @@ print("fine")
 
 def test_interruptions_at_every_step_of_handing_work_out() -> None:
     code = """
-import itertools, sys, threading, time
+import itertools, sys, time
+from gathering import gathered
 from gpucompute.launch import cpu
 cpu.set_threads(3)
 handing = {cpu._Pool.recruit.__code__, cpu._Pool.helper.__code__, cpu._Helper.rouse.__code__}
@@ -402,21 +417,17 @@ def interrupt_at(step):
                 raise KeyboardInterrupt
         return trace
     return trace
-def used():
-    out = set()
-    cpu.parallel_for(lambda lo, hi: (time.sleep(0.002), out.add(threading.get_ident())), 30)
-    return len(out)
-assert used() == 3
+assert gathered(3) == 3
 for step in itertools.count():
     try:
         sys.settrace(interrupt_at(step))
-        cpu.parallel_for(lambda lo, hi: time.sleep(0.002), 6)
+        cpu.parallel_for(lambda lo, hi: time.sleep(0.0005), 6)
         break
     except KeyboardInterrupt:
         pass
     finally:
         sys.settrace(None)
-    assert used() == 3, (step, len(cpu._pool.working), len(cpu._pool.callers))
+    assert gathered(3) == 3, (step, len(cpu._pool.working), len(cpu._pool.callers))
 assert step > 100, step
 print("fine")
 """
@@ -428,26 +439,23 @@ print("fine")
 def test_fork_builds_a_new_pool() -> None:
     code = """
 import os, threading, time
+from gathering import gathered
 from gpucompute.launch import cpu
 cpu.set_threads(3)
-def used():
-    out = set()
-    cpu.parallel_for(lambda lo, hi: (time.sleep(0.002), out.add(threading.get_ident())), 40)
-    return len(out)
-assert used() == 3
+assert gathered(3) == 3
 stop = False
 def churn():
-    while not stop: used()
+    while not stop: cpu.parallel_for(lambda lo, hi: time.sleep(0.002), 40)
 thread = threading.Thread(target=churn, daemon=True); thread.start()
 time.sleep(0.01)
 for _ in range(5):
     pid = os.fork()
     if not pid:
-        os._exit(0 if cpu.get_threads() == 3 and used() == 3 else 1)
+        os._exit(0 if cpu.get_threads() == 3 and gathered(3) == 3 else 1)
     assert os.waitpid(pid, 0)[1] == 0
 stop = True
 thread.join()
-assert used() == 3
+assert gathered(3) == 3
 print("fine")
 """
     done = run(code)
