@@ -39,7 +39,7 @@ CREATION = _words(
     kaiser linspace load loadtxt logspace ones tri tril_indices triu_indices zeros"""
 )
 LIKE = frozenset(["empty_like", "full_like", "ones_like", "zeros_like"])
-STANDARD = frozenset(["__array_namespace_info__", "argsort", "astype", "finfo", "from_dlpack", "iinfo", "sort"])
+STANDARD = frozenset(["__array_namespace_info__", "argsort", "astype", "finfo", "from_dlpack", "iinfo", "sort", "take"])
 # Elementwise functions that NumPy lacks; they are ours, so that every device gives the same bits.
 EXTRA_OPS = ("erf", "erfc", "sigmoid")
 # NumPy's public names that are about NumPy itself, and its submodules (`linalg` and `fft` are ours).
@@ -274,6 +274,46 @@ def argsort(
     # Equal elements come out backwards from the flipped array, and forwards when that is flipped again.
     backwards = np.argsort(np.flip(x, axis), axis=axis, kind=kind)
     return np.flip(np.shape(x)[axis] - 1 - backwards, axis)
+
+
+def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise") -> Any:
+    """Return elements of `a` by their numbers: `numpy.take`, also where only the numbers are no array of NumPy's.
+
+    So that a table can be looked up inside a fused function, and with the chunks of a Dask array.
+
+    Parameters
+    ----------
+    a : array_like
+    indices : array_like of int
+    axis : int, optional
+        The axis that is counted along; None: the flattened array.
+    out : array, optional
+    mode : {"raise", "wrap", "clip"}
+        What numbers beyond the end mean.
+
+    Returns
+    -------
+    array
+        Of the dtype of `a`; the axis is replaced by those of `indices`.
+
+    Examples
+    --------
+    >>> import numpy as np, gpucompute as gp
+    >>> table = np.array([0, 10, 20])
+    >>> gp.fuse(lambda i: gp.take(table, i) + 1)(np.array([2, 0]))
+    array([21,  1])
+    """
+    options = {} if out is None and mode == "raise" else {"out": out, "mode": mode}
+    if _protocol_of(a) is None and (protocol := _protocol_of(indices)) is not None:
+        if axis is None:
+            a, axis = np.ravel(a), 0  # Dask's own default is 0
+        return protocol(indices, np.take, (type(indices),), (a, indices, axis), options)
+    return np.take(a, indices, axis, **options)
+
+
+def _protocol_of(x: Any) -> Any:
+    """Return ``__array_function__`` of arrays that are not NumPy's, else None."""
+    return None if isinstance(x, np.ndarray) else getattr(type(x), "__array_function__", None)
 
 
 class __array_namespace_info__:

@@ -51,6 +51,22 @@ def test_every_function_of_numpy_dispatches_or_creates() -> None:
     assert not missed
 
 
+def test_take_dispatches_on_the_indices_too() -> None:
+    """NumPy's asks the array alone, so that a table of NumPy's could not be looked up in a fused function."""
+    table = np.arange(20.0).reshape(4, 5)
+    i = np.array([[3, 0], [1, 3]])
+    for axis, index in [(None, i * 5), (0, i), (1, i), (-1, i)]:
+        expected = np.take(table, index, axis)
+        assert np.array_equal(gp.take(table, index, axis), expected)
+        assert np.array_equal(gp.fuse(lambda i, axis=axis: gp.take(table, i, axis))(index), expected)
+    assert gp.fuse(lambda i: gp.take(table, i, mode="clip"))(np.array([99, 2])).tolist() == [19, 2]
+    out = np.empty((2, 2))
+    assert gp.take(table, i, out=out, mode="clip") is out and out.tolist() == [[3, 0], [1, 3]]
+    assert gp.take([5, 6], 1) == 6
+    with pytest.raises(IndexError):
+        gp.take(table, [99])
+
+
 def test_lists_and_scalars_are_taken_as_numpy_takes_them() -> None:
     assert gp.add([1, 2], 3).tolist() == [4, 5]
     assert gp.percentile([1, 2, 3], 50) == 2
@@ -73,6 +89,8 @@ def test_device_is_a_keyword_of_all_creation(device: Any) -> None:
 
 def test_dask_arrays_stay_lazy() -> None:
     da = pytest.importorskip("dask.array")
+    lazy = gp.take(np.arange(8).reshape(4, 2) * 10, da.from_array([3, 1, 5], chunks=2))
+    assert isinstance(lazy, da.Array) and lazy.compute().tolist() == [30, 10, 50]
     x = da.from_array(np.arange(12.0).reshape(3, 4), chunks=(3, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Dask warns where it computes at once, for want of the function

@@ -83,20 +83,29 @@ def unpack(packed: bytes) -> Function:
 def reduced(make: Callable[..., Any], functions: Any, *settings: Any) -> Any:
     """Return what ``__reduce__`` returns for ``make(functions, *settings)``, with the functions by value.
 
-    Without cloudpickle they go by name, as all functions do.
+    Arrays that they hold stay outside the pickle, so that who sends it need not copy them. Without cloudpickle the
+    functions go by name, as all do.
     """
+    arrays: list[Any] = []
     try:
-        return _made, (make, dump(functions), settings)
+        packed = dump(functions, lambda buffer: arrays.append(np.frombuffer(buffer.raw(), np.uint8)))
+        return _made, (make, packed, arrays, settings)
     except MissingExtraError:
         return make, (functions, *settings)
 
 
-def _made(make: Callable[..., Any], packed: bytes, settings: tuple[Any, ...]) -> Any:
-    return make(pickle.loads(packed), *settings)
+def _made(make: Callable[..., Any], packed: bytes, arrays: list[Any], settings: tuple[Any, ...]) -> Any:
+    return make(pickle.loads(packed, buffers=arrays), *settings)
 
 
-def dump(value: Any) -> bytes:
+def dump(value: Any, outside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
     """Return the pickle of `value` in which functions and classes of users' modules go by value.
+
+    Parameters
+    ----------
+    value : object
+    outside : callable, optional
+        Takes the memory of each array, which is then not in the pickle.
 
     Raises
     ------
@@ -108,7 +117,7 @@ def dump(value: Any) -> bytes:
     except ImportError:
         raise MissingExtraError("cloudpickle", "dask", "sending a function to other processes") from None
     with _by_value(cloudpickle, _modules(value)):
-        pickled: bytes = cloudpickle.dumps(value)
+        pickled: bytes = cloudpickle.dumps(value, buffer_callback=outside)
     return pickled
 
 

@@ -286,7 +286,8 @@ class Traced:
             "a conversion to a NumPy array (np.asarray, np.array, a function that is not NumPy's, or an assignment "
             "into a NumPy array made inside the function)",
             "use NumPy's functions on it directly (np.stack([a, b]) for np.array([a, b])), make arrays to write to "
-            "with np.zeros_like(x) or np.zeros(shape, like=x), or do this step outside the fused function",
+            "with np.zeros_like(x) or np.zeros(shape, like=x), look up a table with gp.take(table, i) instead of "
+            "table[i], or do this step outside the fused function",
         )
 
     def __getattr__(self, name: str) -> Any:

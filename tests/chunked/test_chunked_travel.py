@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,21 @@ def test_tasks_are_small():
     lazy = gp.fuse(lambda x: np.tanh((x - 1) * 3) / (1 + abs(x)))(cut(normal(512, 8), 256, 8))
     task = next(iter(lazy.dask.layers[lazy.name].values()))
     assert len(cloudpickle.dumps(task)) < 1500
+
+
+TAKE = {"fuse": lambda table: gp.fuse(lambda i: gp.take(table, i)), "vectorize": lambda t: gp.vectorize(lambda i: t[i])}
+
+
+@pytest.mark.parametrize("kind", TAKE)
+def test_arrays_of_functions_travel_without_a_copy(kind):
+    table = np.arange(100_000, dtype=np.float32)
+    table.flags.writeable = False
+    outside: list[pickle.PickleBuffer] = []
+    packed = cloudpickle.dumps(TAKE[kind](table), buffer_callback=outside.append)
+    assert len(packed) < 5000
+    assert [np.shares_memory(np.frombuffer(buffer.raw(), np.uint8), table) for buffer in outside] == [True]
+    assert pickle.loads(packed, buffers=outside)(np.array([3, 99_999])).tolist() == [3, 99_999]
+    assert cloudpickle.loads(cloudpickle.dumps(TAKE[kind](table)))(np.array([5])).tolist() == [5]
 
 
 def test_a_kernel_that_came_twice_is_one():
