@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
 import pickle
 import sys
 import types
@@ -15,11 +17,9 @@ import numpy as np
 from ..errors import MissingExtraError
 from ..fusion.scalar_source import original, rewritten
 from ..hashing import digest
+from ..launch.fingerprint import is_users, names_in, read_from
 
 Function = Callable[..., Any]
-
-# packages that a worker has, or that are too large to send: their functions go by name
-_INSTALLED = frozenset(["gpucompute", "numpy", "numba", "llvmlite", "dask", "distributed", "cupy", "scipy", "xarray"])
 
 
 def token_of(function: Function) -> str:
@@ -28,13 +28,13 @@ def token_of(function: Function) -> str:
     It follows from bytecode, constants and the values of the names that the function uses.
     """
     sha = hashlib.sha256()
-    for part in _content(function, set()):
+    for part in _content(function, frozenset(), set()):
         sha.update(part + b"\n")
     return sha.hexdigest()[:32]
 
 
-def _content(value: Any, seen: set[int]) -> Iterator[bytes]:
-    """Yield what tells `value` from others."""
+def _content(value: Any, names: frozenset[str], seen: set[Any]) -> Iterator[bytes]:
+    """Yield what tells `value` from others to a function that uses these names."""
     if hasattr(type(value), "__dask_tokenize__"):
         yield repr(value.__dask_tokenize__()).encode()
     elif isinstance(value, types.FunctionType):
@@ -42,18 +42,21 @@ def _content(value: Any, seen: set[int]) -> Iterator[bytes]:
             seen.add(id(value))
             yield from _content_of_function(value, seen)
     elif isinstance(value, types.MethodType):
-        yield from _content((value.__func__, value.__self__), seen)
+        yield from _content((value.__func__, value.__self__), names, seen)
     elif isinstance(value, types.CodeType):
         yield value.co_code + repr((value.co_names, value.co_varnames, value.co_argcount)).encode()
-        yield from _content(value.co_consts, seen)
+        yield from _content(value.co_consts, names, seen)
     elif isinstance(value, (tuple, list)):
         yield f"{type(value).__name__} {len(value)}".encode()
         for item in value:
-            yield from _content(item, seen)
+            yield from _content(item, names, seen)
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
         yield digest(value).encode()
     elif isinstance(value, types.ModuleType):
         yield value.__name__.encode()
+        if (id(value), names) not in seen:
+            seen.add((id(value), names))
+            yield from _content([list(pair) for pair in read_from(value, names)], names, seen)
     elif isinstance(value, (types.BuiltinFunctionType, np.ufunc)):
         yield f"{getattr(value, '__module__', '')}.{value.__name__}".encode()
     elif isinstance(value, (bool, int, float, complex, str, bytes, type(None))):
@@ -62,12 +65,12 @@ def _content(value: Any, seen: set[int]) -> Iterator[bytes]:
         yield dump(value)
 
 
-def _content_of_function(function: types.FunctionType, seen: set[int]) -> Iterator[bytes]:
+def _content_of_function(function: types.FunctionType, seen: set[Any]) -> Iterator[bytes]:
     yield function.__name__.encode()
-    used = sorted(_names(function.__code__) & function.__globals__.keys())
-    scope = [(name, function.__globals__[name]) for name in used]
-    yield from _content([function.__code__, function.__defaults__, scope, _cells(function)], seen)
-    yield from _content(sorted((function.__kwdefaults__ or {}).items()), seen)
+    names = frozenset(names_in(function.__code__))
+    scope = [(name, function.__globals__[name]) for name in sorted(names & function.__globals__.keys())]
+    yield from _content([function.__code__, function.__defaults__, scope, _cells(function)], names, seen)
+    yield from _content(sorted((function.__kwdefaults__ or {}).items()), names, seen)
 
 
 def pack(function: Function) -> bytes:
@@ -116,9 +119,33 @@ def dump(value: Any, outside: Callable[[pickle.PickleBuffer], object] | None = N
         import cloudpickle
     except ImportError:
         raise MissingExtraError("cloudpickle", "dask", "sending a function to other processes") from None
-    with _by_value(cloudpickle, _modules(value)):
-        pickled: bytes = cloudpickle.dumps(value, buffer_callback=outside)
-    return pickled
+    modules, names = _reached(value)
+    file = io.BytesIO()
+    with _by_value(cloudpickle, modules):
+        _pickler(cloudpickle.Pickler)(file, names, outside).dump(value)
+    return file.getvalue()
+
+
+@functools.cache
+def _pickler(base: Any) -> Any:
+    """Return cloudpickle's class, changed so that of users' modules only what is read travels."""
+
+    class Pickler(base):  # type: ignore[misc]
+        def __init__(self, file: Any, names: set[str], outside: Any) -> None:
+            super().__init__(file, buffer_callback=outside)
+            self.names = names
+
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, types.ModuleType) and is_users(value.__name__):
+                # what it holds is pickled after itself, since it may hold functions that read it
+                return types.ModuleType, (value.__name__,), dict(read_from(value, self.names)), None, None, _fill
+            return super().reducer_override(value)
+
+    return Pickler
+
+
+def _fill(module: types.ModuleType, content: dict[str, Any]) -> None:
+    vars(module).update(content)
 
 
 @contextmanager
@@ -131,42 +158,39 @@ def _by_value(cloudpickle: Any, modules: list[types.ModuleType]) -> Iterator[Non
         yield
 
 
-def _modules(value: Any) -> list[types.ModuleType]:
-    """Return the users' modules of the functions that `value` reaches."""
+def _reached(value: Any) -> tuple[list[types.ModuleType], set[str]]:
+    """Return the users' modules of the functions that `value` reaches, and the names that those use."""
     found: dict[str, types.ModuleType] = {}
+    holders: list[types.ModuleType] = []
+    names: set[str] = set()
     seen: set[int] = set()
     stack = [value]
     while stack:
         item = stack.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        for name in ("function", "_scalar_function", "_functions", "py_func", "__wrapped__"):
-            inner = getattr(item, "__dict__", {}).get(name)
-            if inner is not None:
-                stack.append(inner)
-        if isinstance(item, (tuple, list)):
-            stack += item
-        elif isinstance(item, types.MethodType):
-            stack += [item.__func__, item.__self__]
-        elif isinstance(item, (types.FunctionType, type)):
-            module = sys.modules.get(item.__module__ or "")
-            if module is not None and _is_users(module.__name__):
-                found[module.__name__] = module
-        if isinstance(item, types.FunctionType) and _is_users(item.__module__ or ""):
-            stack += [item.__globals__[name] for name in _names(item.__code__) if name in item.__globals__]
-            stack += _cells(item)
-    return list(found.values())
-
-
-def _is_users(module: str) -> bool:
-    root = module.partition(".")[0]
-    return root not in _INSTALLED and root not in sys.stdlib_module_names and root != "builtins"
-
-
-def _names(code: types.CodeType) -> set[str]:
-    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    return {*code.co_names}.union(*map(_names, inner))
+        if id(item) not in seen:
+            seen.add(id(item))
+            for name in ("function", "_scalar_function", "_functions", "py_func", "__wrapped__"):
+                inner = getattr(item, "__dict__", {}).get(name)
+                if inner is not None:
+                    stack.append(inner)
+            if isinstance(item, (tuple, list)):
+                stack += item
+            elif isinstance(item, types.MethodType):
+                stack += [item.__func__, item.__self__]
+            elif isinstance(item, types.ModuleType):
+                holders.append(item)
+            elif isinstance(item, (types.FunctionType, type)):
+                module = sys.modules.get(item.__module__ or "")
+                if module is not None and is_users(module.__name__):
+                    found[module.__name__] = module
+            if isinstance(item, types.FunctionType) and is_users(item.__module__ or ""):
+                used = names_in(item.__code__)
+                names |= used
+                stack += [item.__globals__[name] for name in used if name in item.__globals__]
+                stack += _cells(item)
+        if not stack:  # with all names known
+            stack = [item for holder in holders for _, item in read_from(holder, names) if id(item) not in seen]
+    return list(found.values()), names
 
 
 def _cells(function: types.FunctionType) -> list[Any]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from .. import ops
+from ..launch.fingerprint import is_users, names_in, read_from
 
 Function = Callable[..., Any]
 
@@ -41,9 +42,10 @@ def rewritten(function: Function) -> types.FunctionType:
         raise TypeError(f"expected a Python function, got {type(function).__name__}: wrap it in a def or lambda")
     if _OURS in function.__dict__:
         return function
-    used = _names(function) & function.__globals__.keys()
-    scope = {name: _ours(function.__globals__[name], function) for name in used}
-    cells = tuple(types.CellType(_ours(cell.cell_contents, function)) for cell in function.__closure__ or ())
+    names = names_in(function.__code__)
+    used = names & function.__globals__.keys()
+    scope = {name: _ours(function.__globals__[name], function, names) for name in used}
+    cells = tuple(types.CellType(_ours(cell.cell_contents, function, names)) for cell in function.__closure__ or ())
     scope["__name__"] = function.__module__ or "user"
     copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
     copy.__qualname__ = function.__qualname__
@@ -58,20 +60,12 @@ def original(function: Function) -> Function:
     return found
 
 
-def _names(function: types.FunctionType) -> set[str]:
-    names: set[str] = set()
-    codes = [function.__code__]
-    while codes:
-        code = codes.pop()
-        names.update(code.co_names)
-        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return names
-
-
-def _ours(value: Any, caller: types.FunctionType) -> Any:
-    """Return what stands for `value`, which the user's function reads."""
+def _ours(value: Any, caller: types.FunctionType, names: set[str]) -> Any:
+    """Return what stands for `value`, which the user's function reads; `names` are those that it uses."""
     if value is math or value is np:
         return _module(value)
+    if isinstance(value, types.ModuleType):
+        return _users_module(value, caller, names)
     value = getattr(value, "_scalar_function", value)  # another gp.vectorize
     value = getattr(value, "py_func", value)
     if getattr(value, "__dict__", {}).get(_OURS):
@@ -81,6 +75,20 @@ def _ours(value: Any, caller: types.FunctionType) -> Any:
     if isinstance(value, (types.BuiltinFunctionType, np.ufunc)):
         return _elementary(value)
     return value
+
+
+def _users_module(module: types.ModuleType, caller: types.FunctionType, names: set[str]) -> types.ModuleType:
+    """Return a stand-in for a user's module, with what may be read of it; another's module as it is."""
+    if not is_users(module.__name__):
+        return module
+    return module_of(module.__name__, ((name, _ours(value, caller, names)) for name, value in read_from(module, names)))
+
+
+def module_of(name: str, content: Iterable[tuple[str, Any]]) -> types.ModuleType:
+    """Return a module that nobody can import."""
+    module = types.ModuleType(name)
+    vars(module).update(content)
+    return module
 
 
 @functools.cache

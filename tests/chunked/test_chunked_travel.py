@@ -21,6 +21,8 @@ import math
 import numpy as np
 import gpucompute as gp
 
+import users_settings as settings
+
 FACTOR = 2.0
 TABLE = np.arange(8, dtype=np.float32)
 
@@ -32,7 +34,7 @@ def half(a):
 
 @gp.vectorize
 def leaky(a):
-    return a if a > 0 else half(a)
+    return a if a > 0 else half(a) + settings.tools.bend(a) * settings.SLOPE
 
 length = gp.reduction(lambda x: x * x, lambda a, b: a + b, 0.0, finalize=lambda s: math.sqrt(s))
 
@@ -45,13 +47,23 @@ def local(x):
     return scaled(leaky(x))
 """
 
+SETTINGS = """
+import threading, types
+
+SLOPE = 0.5
+LOCK = threading.Lock()  # nothing that could travel
+
+tools = types.ModuleType("users_tools")
+exec("def bend(a): return a * a", vars(tools))
+"""
+
 STRANGER = """
 import cloudpickle, sys
 with open(sys.argv[1], "rb") as file:
     chunked, plain, x, wants = cloudpickle.load(file)
 got = [chunked.compute(scheduler="sync"), *(function(x) for function in plain)]
 assert all((a == b).all() for a, b in zip(got, wants, strict=True)), (got, wants)
-assert "users_module" not in sys.modules
+assert not {"users_module", "users_settings"} & sys.modules.keys()
 print("the same")
 """
 
@@ -60,8 +72,10 @@ print("the same")
 def users(tmp_path, monkeypatch):
     """A module of a user, which other processes do not find."""
     (tmp_path / "users_module.py").write_text(MODULE)
+    (tmp_path / "users_settings.py").write_text(SETTINGS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "users_module", raising=False)
+    for name in ("users_module", "users_settings"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     import users_module
 
     return users_module
@@ -134,6 +148,10 @@ def test_tokens_follow_content(users):
     users.half = lambda a: a * 0.25
     users.leaky = gp.vectorize(lambda a: a if a > 0 else users.half(a))
     assert tokenize(users.local) != before
+    users.leaky = gp.vectorize(lambda a: a * users.settings.SLOPE)
+    before = tokenize(users.leaky), tokenize(users.local)
+    users.settings.SLOPE = 0.25
+    assert tokenize(users.leaky) != before[0] and tokenize(users.local) != before[1]
 
 
 def test_keys_follow_content():

@@ -6,6 +6,7 @@ Thousands of programs: ``python tests/fusion/programs.py --ptx --count 2000``.
 from __future__ import annotations
 
 import math
+import types
 from random import Random
 from typing import Any
 
@@ -225,6 +226,15 @@ def power(a: Any) -> Any:
     return abs(a) ** 1.7
 
 
+tools = types.ModuleType("users_tools")
+exec("import math\nSCALE = 3.0\ndef grow(v): return math.exp(v) * SCALE\n", vars(tools))
+
+
+@gp.vectorize
+def of_a_module(a: Any) -> Any:
+    return tools.grow(a) - tools.SCALE
+
+
 root_mean_square = gp.reduction(
     lambda x: (x * x, 1),
     lambda a, b: (a[0] + b[0], a[1] + b[1]),
@@ -238,6 +248,7 @@ def test_functions_of_the_user() -> None:
     check(lambda a, b: branches(a, b), normal(40), normal(40, dtype="f8"))
     check(lambda a: remainders(a), normal(40, dtype="f8") * 100)
     check(lambda n: collatz(n), np.arange(1, 60))
+    check(lambda a: of_a_module(a), normal(40))
 
 
 def test_reductions_of_the_user() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import math
+import types
 from math import exp
 
 import numpy as np
@@ -51,6 +52,14 @@ def test_elementary_functions_are_those_of_fuse():
     assert (meaning(lambda x: mine[1](x), x) == theirs[1]).all()
     assert (meaning(lambda x: vectorize(lambda x: math.pow(x, 1.5))(x), x) == theirs[2]).all()
     assert (meaning(lambda x: vectorize(lambda x: math.atan2(x, 2))(x), x) == theirs[3]).all()
+
+
+def test_functions_and_numbers_of_a_users_module():
+    tools = types.ModuleType("users_tools")
+    exec("import math\nSCALE = 3.0\ndef grow(v): return math.exp(v) * SCALE\n", vars(tools))
+    function = vectorize(lambda x: tools.grow(x) + tools.SCALE)
+    x = np.linspace(0, 1, 9)
+    assert (meaning(lambda x: function(x), x) == meaning(lambda x: np.exp(x) * 3 + 3, x)).all()
 
 
 def test_loops_inside_a_fused_function():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,36 @@ def test_fingerprints_tell_functions_apart() -> None:
     assert fingerprint(scaled(2.0)) != fingerprint(scaled(3.0))
     table = [1, 2, 3]
     assert fingerprint(lambda x: table[x]) is None
+
+
+def test_fingerprints_follow_what_functions_read() -> None:
+    module, inner = types.ModuleType("users_settings"), types.ModuleType("users_settings.inner")
+    module.inner = inner
+    scope = {"settings": module, "FACTOR": 2.0, "Class": type("Class", (), {"__module__": "users"})}
+
+    def made(text: str):
+        exec(f"def function(x):\n {text}\n", scope)
+        return fingerprint(scope["function"])
+
+    for text, change in [
+        ("return x * settings.K", lambda value: setattr(module, "K", value)),
+        ("return x * settings.inner.J", lambda value: setattr(inner, "J", value)),
+        ("return x * Class.C", lambda value: setattr(scope["Class"], "C", value)),
+        ("return (lambda y: y * FACTOR)(x)", lambda value: scope.update(FACTOR=value)),
+        ("return (lambda y: y * settings.K)(x)", lambda value: setattr(module, "K", value)),
+    ]:
+        found = []
+        for value in (3.0, 7.0, 3.0):
+            change(value)
+            module.unread = object()
+            found.append(made(text))
+        assert found[0] is not None and found[0] == found[2] != found[1], text
+    module.K = [1]
+    assert made("return x * settings.K") is None
+
+    def keyword(x, *, factor=2.0):
+        return x * factor
+
+    before = fingerprint(keyword)
+    keyword.__kwdefaults__ = {"factor": 3.0}
+    assert fingerprint(keyword) != before

@@ -15,6 +15,7 @@ import numpy as np
 
 from ... import ops
 from ...errors import FusionError
+from ...launch.fingerprint import is_users, names_in
 from .. import scalar_source
 
 Function = Callable[..., Any]
@@ -56,14 +57,18 @@ class Translator:
             cells = tuple(types.CellType(self._value(cell.cell_contents)) for cell in function.__closure__ or ())
             copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
             self._functions[function] = self.decorate(copy)
-            used = function.__globals__.keys() & scalar_source._names(function)
+            used = function.__globals__.keys() & names_in(function.__code__)
             scope.update({name: self._value(function.__globals__[name]) for name in used})
         return self._functions[function]
 
     def _value(self, value: Any) -> Any:
         """Return what stands for `value`, which a user's function reads."""
         if isinstance(value, types.ModuleType):
-            return self._module(value) if value.__name__ in ("math", "numpy") else value
+            if value.__name__ in ("math", "numpy"):
+                return self._module(value)
+            if is_users(value.__name__):  # what `scalar_source` has put in its place
+                return scalar_source.module_of(value.__name__, ((n, self._value(v)) for n, v in _content(value)))
+            return value
         if hasattr(value, "py_func"):
             return self.function(value)
         if scalar_source._OURS in getattr(value, "__dict__", {}):
@@ -78,9 +83,8 @@ class Translator:
         """Return a stand-in for `math` or NumPy."""
         if module.__name__ not in self._modules:
             ours = self._modules[module.__name__] = types.ModuleType(module.__name__)
-            for name, value in vars(module).items():
-                if not name.startswith("_"):
-                    setattr(ours, name, value if isinstance(value, types.ModuleType) else self._value(value))
+            for name, value in _content(module):
+                setattr(ours, name, value if isinstance(value, types.ModuleType) else self._value(value))
         return self._modules[module.__name__]
 
     def _elementary(self, name: str) -> Any:
@@ -120,13 +124,20 @@ class Translator:
         return stub
 
 
+def _content(module: types.ModuleType) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in vars(module).items() if not name.startswith("_")]
+
+
 def _refuse_exceptions(function: types.FunctionType) -> None:
     """Raise where the function could: a kernel on a GPU has no way to say so."""
     place = f"{function.__name__} ({function.__code__.co_filename}:{function.__code__.co_firstlineno})"
     if any(instruction.opname == "RAISE_VARARGS" for instruction in dis.get_instructions(function)):
         raise FusionError(f"{place} raises or asserts, which a GPU cannot report; return a value that tells, as NaN")
     captured = [cell.cell_contents for cell in function.__closure__ or ()]
-    captured += [value for name, value in function.__globals__.items() if name in scalar_source._names(function)]
+    captured += [value for name, value in function.__globals__.items() if name in names_in(function.__code__)]
+    for module in captured:
+        if isinstance(module, types.ModuleType) and is_users(module.__name__):
+            captured += [value for _, value in _content(module)]
     if any(isinstance(value, np.ndarray) for value in captured):
         raise FusionError(_LOOK_UP.format(place))
 
