@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GpucomputeError
+from ..stats.estimator import DataError
 
 Array = NDArray[Any]
 
@@ -31,10 +31,6 @@ def bits_for(n: int) -> int:
 def exponent(bound: float) -> int:
     """Return e with bound < 2**e."""
     return max(math.frexp(bound)[1], LEAST_EXPONENT)
-
-
-class DataError(GpucomputeError, ValueError):
-    """Values that cannot be clustered."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 from ..kernels.cpu import kmeans as kernels
 from ..launch import cpu
 from ..memory import ALIGNMENT
-from .fixed import DataError, Scales, largest_distance
+from ..stats.estimator import DataError
+from .fixed import Scales, largest_distance
 
 Array = NDArray[Any]
 Result = tuple[Array, ...]

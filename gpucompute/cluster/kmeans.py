@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
 import warnings
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from ..errors import GpucomputeError, OptionError, ShapeError
+from ..errors import OptionError, ShapeError
+from ..stats.estimator import Estimator, NotFittedError
 from . import rows as sources
 from . import seeding
 from .host import Array
@@ -20,11 +19,7 @@ from .lloyd import Data, Found, Pass, iterate
 INITS = ("k-means++", "random")
 
 
-class NotFittedError(GpucomputeError, ValueError, AttributeError):
-    """What `fit` finds was asked for before it was called."""
-
-
-class KMeans:
+class KMeans(Estimator):
     """K-means clustering by Lloyd's iteration, on NumPy arrays, Dask arrays and stores.
 
     The interface is that of ``sklearn.cluster.KMeans``, with the ``partial_fit`` of its ``MiniBatchKMeans``.
@@ -97,6 +92,8 @@ class KMeans:
     array([ True,  True])
     """
 
+    _kind = "clusterer"
+
     def __init__(
         self, n_clusters: int = 8, *, init: Any = "k-means++", n_init: Any = "auto", max_iter: int = 300,
         tol: float = 1e-4, verbose: int = 0, random_state: Any = None, algorithm: str = "lloyd",
@@ -132,11 +129,13 @@ class KMeans:
         ShapeError
             X is not two-dimensional or has fewer rows than there shall be clusters, or other shapes do not fit.
         DTypeError
-            X holds no real numbers, or lies on a GPU, for which there is no kernel yet.
+            X holds no real numbers, or has a mask or labels, or lies on a GPU, for which there is no kernel yet.
         OptionError
             A parameter of this object has a wrong value.
+        DeviceMemoryError
+            A task cannot hold a chunk.
         ValueError
-            Values are not finite, or so large that distances overflow (`gpucompute.cluster.fixed.DataError`).
+            Values are not finite, or so large that distances overflow (`gpucompute.stats.estimator.DataError`).
         """
         x, data, rng = self._begin(X, sample_weight)
         tolerance = data.tolerance(self.tol)
@@ -190,11 +189,13 @@ class KMeans:
     def predict(self, X: Any) -> Any:
         """Return the number of the nearest centre of each row, int32; lazy for a Dask array or a store."""
         x = self._rows(X, "predict")
+        sources.check_fits("KMeans.predict", x, self.cluster_centers_.dtype)
         return sources.labels_of(x, self.cluster_centers_)
 
     def transform(self, X: Any) -> Any:
         """Return the distance of each row to each centre, (n, n_clusters); lazy for a Dask array or a store."""
         x = self._rows(X, "transform")
+        sources.check_fits("KMeans.transform", x, self.cluster_centers_.dtype, len(self.cluster_centers_))
         return sources.distances_of(x, self.cluster_centers_)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -210,29 +211,6 @@ class KMeans:
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return what `transform` does, after `fit`."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters that this object was made with, by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: Any) -> KMeans:
-        """Set parameters by name."""
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
-                raise OptionError(f"KMeans has no parameter {name!r}; it has: {', '.join(known)}")
-            setattr(self, name, value)
-        return self
-
-    def __sklearn_tags__(self) -> Any:
-        """Tell scikit-learn's pipelines, which ask for it, what this is."""
-        utils = import_module("sklearn.utils")
-        return utils.Tags(estimator_type="clusterer", target_tags=utils.TargetTags(required=False))
-
-    def __repr__(self) -> str:
-        defaults = inspect.signature(type(self)).parameters
-        changed = (f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k].default)
-        return f"KMeans({', '.join(changed)})"
 
     def _begin(
         self, given: Any, sample_weight: Any, dtype: np.dtype[Any] | None = None

@@ -60,6 +60,7 @@ class Chunked:
         import dask
         import dask.array as da
 
+        check_fits("KMeans", x, dtype)
         (self.x,) = dask.optimize(x.rechunk({1: -1}) if x.numblocks[1] > 1 else x)
         self.shape, self.dtype, self.weights = x.shape, dtype, weights
         self.labels = NOT_KEPT
@@ -148,6 +149,24 @@ def _parts_here(x: Any) -> list[Array] | None:
     graph = x.__dask_graph__()
     parts = [graph.get((x.name, number, 0)) for number in range(x.numblocks[0])]
     return parts if all(isinstance(part, np.ndarray) for part in parts) else None
+
+
+def check_fits(name: str, x: Any, dtype: np.dtype[Any], width: int = 1) -> None:
+    """Raise where a task cannot hold rows of a Dask array, their copy in `dtype`, and `width` numbers made of each.
+
+    Raises
+    ------
+    DeviceMemoryError
+        The chunks are too large.
+    """
+    if isinstance(x, np.ndarray):
+        return
+    from ..chunked import budget
+
+    rows, n = x.chunks[0], x.shape[1]
+    copies = [] if x.dtype == dtype else [((rows, (n,)), dtype)]
+    made = [*copies, ((rows, (width,)), dtype)]
+    budget.check(name, budget.limit(x._meta), [((rows, (n,)), x.dtype)], made, [])
 
 
 def labels_of(x: Any, centres: Array) -> Any:

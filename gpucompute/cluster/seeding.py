@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import OptionError
 from .fixed import Scales
 from .host import Array, choose, locate
 from .rows import Rows
@@ -17,8 +18,19 @@ Generator = np.random.Generator
 
 
 def random_rows(rows: Rows, k: int, rng: Generator) -> Array:
-    """Return k different rows, drawn with the weights for probabilities."""
+    """Return k different rows, drawn with the weights for probabilities.
+
+    Raises
+    ------
+    OptionError
+        Fewer rows have weights above 0.
+    """
     weights = rows.weights
+    if weights is not None and (some := np.count_nonzero(weights)) < k:
+        raise OptionError(
+            f"KMeans: sample_weight is above 0 for {some} rows; expected at least n_clusters={k} for init='random': "
+            "take fewer clusters or another init"
+        )
     share = None if weights is None else weights / weights.sum()
     return rows.take(rng.choice(rows.shape[0], k, replace=False, p=share))
 

@@ -42,7 +42,7 @@ def _axes(x: da.Array) -> tuple[int, ...]:
 
 
 def _sum(states: list[Array]) -> Array:
-    return np.asarray(np.sum(states, axis=0))
+    return np.asarray(np.sum(states, axis=0, dtype=states[0].dtype))  # small integers wrap, as NumPy's do
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def _between(x: da.Array, bins: Any, range: Any, known: Array | None, weights: A
                 f"weights of shape {np.shape(weights)} for an array of shape {x.shape}: expected the same"
             )
         weights = da.asarray(weights).rechunk(x.chunks)
-        others, dtype = [(weights, _axes(x))], weights.dtype
+        dtype = weights.dtype.newbyteorder("=")
+        others = [(weights.astype(dtype), _axes(x))]
     extent = [] if known is not None else list(fuse(histogram_extent)(x))
     others += [(value, ()) for value in extent]
     task = (CountBetween if weights is None else SumBetween)(x.dtype, bins, range)

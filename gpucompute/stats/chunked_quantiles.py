@@ -12,7 +12,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
-from ..chunked import layers
+from ..chunked import budget, layers
 from . import passes, radix
 from .quantiles import Wanted, sketched_values, sketches
 from .sketch import QuantileSketch
@@ -75,6 +75,8 @@ def _of_whole_columns(wanted: Wanted, x: da.Array, dtype: np.dtype[Any]) -> da.A
     kept = [axis for axis in range(x.ndim) if axis not in wanted.axes]
     places = tuple(wanted.q.ndim + kept.index(axis) if axis in kept else None for axis in range(x.ndim))
     chunks = (*((n,) for n in wanted.q.shape), *(x.chunks[axis] for axis in kept))
+    result, copy = (chunks, dtype), (x.chunks, x.dtype)  # which NumPy sorts
+    budget.check("quantile", budget.limit(x._meta), [(x.chunks, x.dtype)], [result, copy], [])
     name = f"quantile-{tokenize(wanted, x.name)}"
     graph = layers.blockwise_layer(name, wanted.of_whole, [(x, places)], chunks, located=False)
     return layers.array(graph, name, chunks, dtype, x._meta)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DTypeError, OptionError
+from ..hardware import library_of
 from ..kernels.cpu import histogram as kernels
 from . import radix
 from .sources import chunked, host_array, is_chunked
@@ -34,7 +35,9 @@ def histogram(
     range : (float, float), optional
         Where the bins begin and end; None: at the smallest and the largest value.
     weights : array, optional
-        Of the shape of `x`: what each element counts. Sums of them may be rounded differently for other chunks.
+        Of the shape of `x`: what each element counts; chunks are computed if those of `x` are in memory. Sums of
+        floats may be rounded differently for other chunks; those of small integers wrap and of booleans say whether
+        there is one that is true, as NumPy's do.
     density : bool
         Divide by the sum and the widths of the bins.
 
@@ -78,6 +81,11 @@ def histogram(
         given = given.view(np.uint8) if isinstance(given, np.ndarray) else given.astype(np.uint8)
     if not given.dtype.isnative:
         given = given.astype(given.dtype.newbyteorder("="))
+    if range is not None and any(library_of(end) == "dask" for end in range):
+        raise OptionError(
+            "histogram: range of Dask arrays; expected numbers: dask.compute(*range); without a range bins begin and "
+            "end at the smallest and the largest value"
+        )
     if not np.isscalar(bins) and not isinstance(bins, np.ndarray):
         bins = np.asarray(bins)
     if lazy:
@@ -85,7 +93,7 @@ def histogram(
 
         return chunked_histograms.histogram(given, bins, range, weights, density)
     if weights is not None:
-        return weighted(given, bins, range, weights, density)
+        return weighted(given, bins, range, np.asarray(weights), density)
     if isinstance(bins, str):
         bins, range = _by_rule(given, bins, range)
     if counted_by_value(given.dtype):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from .sources import axes_of, chunked, is_chunked
+from .sources import axes_of, chunked, host_array, is_chunked
 
 DTYPES = ("uint8", "float32")
 
@@ -80,7 +80,7 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
     from ..launch import arrays
 
     on_gpu = arrays.on_gpu(x)
-    given = x if on_gpu else np.asarray(x)
+    given = x if on_gpu else host_array(x, "describe")
     seen = arrays.view(x) if on_gpu else arrays.View(0, given.shape, given.dtype, given.flags.c_contiguous, False)
     order, shape, kept = _split(seen.shape, axis)
     n = _count(seen, axis)

@@ -11,7 +11,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.base import tokenize
+from dask.base import compute_as_if_collection, tokenize
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import Task, TaskRef
 
@@ -132,6 +132,5 @@ def _item(state: Any, item: int) -> Any:
 
 def computed(state: State) -> Any:
     """Return a state without axes, computed."""
-    from dask.delayed import Delayed
-
-    return Delayed((state.name,), state.dask, layer=state.name).compute()
+    key = (state.name,)
+    return compute_as_if_collection(da.Array, state.dask, [key])[0]  # optimised as arrays are

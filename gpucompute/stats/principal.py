@@ -8,12 +8,13 @@ import numpy as np
 
 from ..errors import OptionError, ShapeError
 from .covariances import table
+from .estimator import DataError, Estimator, NotFittedError
 from .scatter import Array, Factor, Kind, Partial, Squares, joined, scatter
 
 KINDS: dict[str, Kind] = {"auto": Squares, "covariance_eigh": Squares, "tsqr": Factor}
 
 
-class PCA:
+class PCA(Estimator):
     """Principal components, with the names and meanings of ``sklearn.decomposition.PCA``.
 
     Parameters
@@ -40,8 +41,9 @@ class PCA:
     Notes
     -----
     `fit` computes at once: one pass over the chunks of a Dask array or a store, then a d × d problem. `transform` and
-    `inverse_transform` of Dask arrays are lazy. Attributes and results are float32 for float32, else float64; what lies
-    between is float64. BLAS and LAPACK do the work: results are equal within tolerance for other chunks and machines.
+    `inverse_transform` of Dask arrays are lazy. Attributes are float32 if `fit` was given float32, and results if they
+    were too; all else is float64, as in scikit-learn, and so is what lies between. BLAS and LAPACK do the work: results
+    are equal within tolerance for other chunks and machines.
 
     References
     ----------
@@ -65,9 +67,6 @@ class PCA:
         self.whiten = whiten
         self.svd_solver = svd_solver
 
-    def __repr__(self) -> str:
-        return f"PCA(n_components={self.n_components}, whiten={self.whiten}, svd_solver={self.svd_solver!r})"
-
     def fit(self, X: Any, y: Any = None) -> PCA:
         """Find the components of (n, d) rows; `y` is ignored.
 
@@ -79,6 +78,8 @@ class PCA:
             Fewer than two rows, or not two axes.
         DTypeError
             Numbers that are not real, or wider than 64 bits.
+        ValueError
+            Values are not finite, or so large that their squares overflow (`gpucompute.stats.estimator.DataError`).
         """
         if self.svd_solver not in KINDS:
             raise OptionError(f"svd_solver={self.svd_solver!r}: expected one of {', '.join(KINDS)}")
@@ -121,13 +122,13 @@ class PCA:
 
     def transform(self, X: Any) -> Any:
         """Return the (n, ``n_components_``) coordinates of rows along the components; lazy for chunks."""
-        given = self._rows(X, "transform", self.n_features_in_)
+        given = self._rows(X, "transform", "n_features_in_")
         matrix = self.components_.T / self._scale()
         return _mapped("pca-transform", given, matrix, -(self.mean_ @ matrix))
 
     def inverse_transform(self, X: Any) -> Any:
         """Return the (n, d) rows with such coordinates; lazy for chunks."""
-        given = self._rows(X, "inverse_transform", self.n_components_)
+        given = self._rows(X, "inverse_transform", "n_components_")
         return _mapped("pca-inverse", given, (self.components_.T * self._scale()).T, self.mean_)
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
@@ -140,10 +141,12 @@ class PCA:
             return self.components_.dtype.type(1)
         return np.maximum(np.sqrt(self.explained_variance_), np.finfo(self.components_.dtype).eps)
 
-    def _rows(self, X: Any, name: str, columns: int) -> Any:
-        given = table(X, f"PCA.{name}")
-        if given.shape[1] != columns:
-            raise ShapeError(f"PCA.{name} of shape {given.shape}: expected {columns} columns")
+    def _rows(self, X: Any, name: str, columns: str) -> Any:
+        if not hasattr(self, columns):
+            raise NotFittedError(f"PCA.{name} before fit; call fit first")
+        given, expected = table(X, f"PCA.{name}"), getattr(self, columns)
+        if given.shape[1] != expected:
+            raise ShapeError(f"PCA.{name} of shape {given.shape}: expected {expected} columns")
         return given
 
 
@@ -159,11 +162,17 @@ def _state(kind: Kind, x: Any) -> Any:
 
 def _decomposed(state: Any) -> tuple[Array, Array]:
     """Return the variances, falling, and the directions in rows, with the largest entry of each positive."""
+    matrix = state.squares if isinstance(state, Squares) else state.factor
+    if not np.isfinite(matrix).all():
+        raise DataError(
+            "PCA: x holds NaN or infinity, or its squares overflow; expected finite values: fill in or leave out such "
+            "rows, or scale x first"
+        )
     if isinstance(state, Squares):
-        values, columns = np.linalg.eigh(state.squares / (state.count - 1))
+        values, columns = np.linalg.eigh(matrix / (state.count - 1))
         variances, vectors = np.maximum(values[::-1], 0), columns.T[::-1]
     else:
-        _, singular, vectors = np.linalg.svd(state.factor, full_matrices=False)
+        _, singular, vectors = np.linalg.svd(matrix, full_matrices=False)
         variances = singular**2 / (state.count - 1)
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=1)[:, None], axis=1)
     return variances, vectors * np.where(largest < 0, -1.0, 1.0)
@@ -171,17 +180,22 @@ def _decomposed(state: Any) -> tuple[Array, Array]:
 
 def _mapped(name: str, x: Any, matrix: Array, offset: Array) -> Any:
     """Return ``x @ matrix + offset``, in chunks if `x` is."""
+    dtype = np.dtype(np.float32 if x.dtype == matrix.dtype == np.float32 else np.float64)
+    matrix = matrix.astype(dtype, copy=False)
     if isinstance(x, np.ndarray):
         return _affine(x, matrix, offset)
     from dask.base import tokenize
 
-    dtype = np.result_type(x.dtype, matrix.dtype)
+    from ..chunked import budget
+
+    chunks = (x.chunks[0], (matrix.shape[1],))
+    budget.check(name, budget.limit(x._meta), [(x.chunks, x.dtype)], [(chunks, dtype)], [])
     return x.map_blocks(
         _affine,
         matrix,
         offset,
         dtype=dtype,
-        chunks=(x.chunks[0], (matrix.shape[1],)),
+        chunks=chunks,
         meta=np.empty((0, 0), dtype),
         name=f"{name}-{tokenize(x.name, matrix, offset)}",
     )

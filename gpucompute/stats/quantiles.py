@@ -53,16 +53,19 @@ def quantile(
     -------
     ndarray, scalar or dask.array.Array
         Of shape ``np.shape(q)`` and then that of the axes kept, with NumPy's dtype (float64 with ``exact=False``). A
-        column that has a NaN gives NaN. Lazy for chunks. The same bits for any chunks and number of threads.
+        column that has a NaN gives NaN. Lazy for chunks. The same bits for any chunks and number of threads: a result
+        that is 0 is +0, whatever zeros `x` has.
 
     Raises
     ------
     OptionError
         `q` is not in [0, 1], or there is no such method or axis.
     DTypeError
-        Numbers that are neither integers nor floats of up to 64 bits.
+        Numbers that are neither integers nor floats of up to 64 bits, or that have masks.
     ShapeError
         There is nothing to reduce.
+    DeviceMemoryError
+        A task cannot hold a chunk.
 
     Notes
     -----
@@ -100,6 +103,14 @@ def quantile(
     wanted = Wanted(given.dtype, prod(given.shape[a] for a in axes), axes, values, type(q) in (int, float), method)
     if wanted.n == 0:
         raise ShapeError(f"quantile of shape {given.shape} along axis={axis!r}: expected at least one element")
+    shape = (*values.shape, *wanted.kept(given.shape))
+    if 0 in shape:  # no quantiles, or of no columns
+        none = np.empty(shape, wanted.result_dtype() if exact else np.float64)
+        if isinstance(given, np.ndarray):
+            return none
+        from dask.array import from_array
+
+        return from_array(none)
     if not isinstance(given, np.ndarray):
         from . import chunked_quantiles
 
@@ -147,7 +158,8 @@ class Wanted:
         """Return the quantiles of an array by sorting."""
         with np.errstate(invalid="ignore", over="ignore"):
             q = self.q.item() if self.weak else self.q
-            return np.quantile(x, q, axis=self.axes, method=self.method)  # type: ignore[call-overload]
+            found = np.quantile(x, q, axis=self.axes, method=self.method)  # type: ignore[call-overload]
+            return found + 0  # partitions leave 0 and -0 in any order
 
     def result(self, kept: tuple[int, ...], found: Array) -> Any:
         """Return the quantiles from order statistics, (columns, ranks)."""

@@ -94,7 +94,7 @@ def positions(n: int, q: Array, method: str) -> Positions:
 
 
 def interpolated(previous: Array, following: Array, share: Array | None, *, weak: bool) -> Any:
-    """Return the quantiles, with NumPy's roundings.
+    """Return the quantiles, with NumPy's roundings, and 0 for -0.
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ def interpolated(previous: Array, following: Array, share: Array | None, *, weak
         Whether q was a number of Python's, which leaves float32 what it is.
     """
     if share is None:
-        return previous
+        return previous + 0
     t: Any = float(share) if weak else share.reshape(share.shape + (1,) * (previous.ndim - share.ndim))
     with np.errstate(invalid="ignore", over="ignore"):
         distance = following - previous
-        return np.where(np.asarray(t) >= 0.5, following - distance * (1 - t), previous + distance * t)
+        return np.where(np.asarray(t) >= 0.5, following - distance * (1 - t), previous + distance * t) + 0

@@ -103,7 +103,8 @@ def _together(a: Scatter, b: Scatter) -> tuple[int, Array, Array, float]:
 def joined(states: list[Any]) -> Any:
     """Join states in adjacent pairs, an odd last one going up."""
     while len(states) > 1:
-        pairs = [a.join(b) for a, b in zip(states[::2], states[1::2], strict=False)]
+        with np.errstate(invalid="ignore", over="ignore"):
+            pairs = [a.join(b) for a, b in zip(states[::2], states[1::2], strict=False)]
         states = pairs + states[2 * len(pairs) :]
     return states[0]
 
@@ -121,8 +122,9 @@ def scatter(kind: Kind, x: Array) -> Any:
             state: Any = None
             for start in range(edges[i], edges[i + 1], slab):
                 rows = np.array(x[start : min(start + slab, edges[i + 1])], np.float64, order="C")
-                new = kind.of(rows)
-                state = new if state is None else state.join(new)
+                with np.errstate(invalid="ignore", over="ignore"):  # the result says it
+                    new = kind.of(rows)
+                    state = new if state is None else state.join(new)
             states[i] = state
 
     cpu.parallel_for(body, pieces)

@@ -118,7 +118,7 @@ class QuantileSketch:
         return self
 
     def _extend(self, least: float, most: float) -> None:
-        self._extent = min(self._extent[0], least), max(self._extent[1], most)
+        self._extent = min(self._extent[0], least + 0.0), max(self._extent[1], most + 0.0)  # -0 is 0
 
     def _add(self, buckets: Array, counts: Array) -> None:
         """Take in counts of buckets."""

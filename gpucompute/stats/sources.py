@@ -23,13 +23,18 @@ def chunked(x: Any, name: str) -> Any:
     Raises
     ------
     DTypeError
-        Its chunks are not NumPy's.
+        Its chunks are not NumPy's or have masks, or it has more than numbers, as xarray's arrays do.
     ShapeError
         Their sizes are not known.
     MissingExtraError
         A store is given and Dask is not installed.
     """
     if library_of(x) != "dask":
+        if hasattr(x, "__array_ufunc__"):  # no store, which is not computed with
+            raise DTypeError(
+                f"{name} of a {type(x).__name__}: what it holds besides its numbers (labels, units) would be lost; "
+                "pass x.data of xarray"
+            )
         try:
             from ..chunked.sources import from_array
         except ModuleNotFoundError as error:
@@ -37,6 +42,7 @@ def chunked(x: Any, name: str) -> Any:
                 raise
             raise MissingExtraError("dask", "dask", f"{name} of a {type(x).__name__}") from error
         x = from_array(x)
+    check_mask(x._meta, name)
     if not isinstance(x._meta, np.ndarray):
         raise DTypeError(f"{name} of chunks of {type(x._meta).__name__}: bring them to the host, gp.chunked.to_host(x)")
     if any(np.isnan(n) for n in x.shape):
@@ -50,12 +56,22 @@ def chunked(x: Any, name: str) -> Any:
 
 
 def host_array(x: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return an array of NumPy's; one on a GPU is an error that says what to do."""
+    """Return an array of NumPy's; one on a GPU or with a mask is an error that says what to do."""
     from ..launch import arrays
 
     if arrays.on_gpu(x):
         raise DTypeError(f"{name} of an array on a GPU is not there yet: bring it to the host, gp.asnumpy(x)")
+    check_mask(x, name)
     return np.asarray(x)
+
+
+def check_mask(x: Any, name: str) -> None:
+    """Refuse a masked array of NumPy's: what is masked would count."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise DTypeError(
+            f"{name} of a masked array: its mask would not be seen; fill it first, x.filled(0) or, in chunks, "
+            "dask.array.ma.filled(x, 0), or leave out what is masked"
+        )
 
 
 def axes_of(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:

@@ -12,10 +12,10 @@ import pytest
 
 import gpucompute as gp
 from gpucompute.cluster import KMeans, fixed, host
-from gpucompute.cluster.kmeans import NotFittedError
 from gpucompute.cluster.lloyd import Data, Pass
 from gpucompute.cluster.rows import rows_of
 from gpucompute.memory import ALIGNMENT
+from gpucompute.stats.estimator import NotFittedError
 from gpucompute.testing.ptx import floats
 
 DTYPES = ("float32", "float64")
@@ -273,24 +273,6 @@ def test_partial_fit_goes_on_after_fit() -> None:
     np.testing.assert_array_equal(model.cluster_centers_[1:], before[1:])
 
 
-def test_scikit_learns_protocols() -> None:
-    base = pytest.importorskip("sklearn.base")
-    model = KMeans(3, init="random", tol=0.5, random_state=1)
-    copy = base.clone(model)
-    assert copy is not model
-    assert copy.get_params() == model.get_params()
-    assert copy.set_params(n_clusters=7, tol=0.1) is copy
-    assert (copy.n_clusters, copy.tol, model.n_clusters) == (7, 0.1, 3)
-    assert repr(copy) == "KMeans(n_clusters=7, init='random', tol=0.1, random_state=1)"
-    x = blobs(300, 2, 3)
-    np.testing.assert_array_equal(KMeans(3, random_state=0).fit_predict(x), KMeans(3, random_state=0).fit(x).labels_)
-    fitted = KMeans(3, random_state=0).fit(x)
-    np.testing.assert_array_equal(KMeans(3, random_state=0).fit_transform(x), fitted.transform(x))
-    assert fitted.n_features_in_ == 2
-    pipeline = pytest.importorskip("sklearn.pipeline").make_pipeline(KMeans(3, random_state=0))
-    np.testing.assert_array_equal(pipeline.fit(x).predict(x), fitted.labels_)
-
-
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     model = KMeans(3, random_state=0, verbose=1).fit(blobs(300, 2, 3))
     printed = capsys.readouterr().out.splitlines()
@@ -343,8 +325,10 @@ def test_wrong_weights() -> None:
             KMeans().fit(x, sample_weight=weights)
     with pytest.raises(ValueError, match=r"sample_weight of shape \(3,\); expected \(50,\)"):
         KMeans().fit(x, sample_weight=np.ones(3))
-    with pytest.raises(ValueError, match="KMeans has no parameter 'clusters'; it has: n_clusters, init"):
-        KMeans().set_params(clusters=3)
+    some = np.arange(50) < 3
+    with pytest.raises(gp.OptionError, match=r"above 0 for 3 rows; expected at least n_clusters=4 for init='random'"):
+        KMeans(4, init="random").fit(x, sample_weight=some)
+    assert KMeans(3, init="random").fit(x, sample_weight=some).inertia_ == 0
 
 
 def test_rows_that_do_not_fit_the_centres() -> None:

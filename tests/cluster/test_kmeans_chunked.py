@@ -15,7 +15,9 @@ pytest.importorskip("dask.array", reason="the extra 'dask' is not installed")
 
 import dask
 import dask.array as da
+from dask.array.optimization import optimize
 from dask.callbacks import Callback
+from dask.task_spec import Task
 
 import gpucompute as gp
 from gpucompute.cluster import KMeans
@@ -133,6 +135,25 @@ def test_one_task_for_each_chunk_and_pass() -> None:
     with dask.config.set(scheduler=counting):
         KMeans(4, max_iter=1, random_state=0).fit(here)
     assert asked > 3  # but another scheduler gets them
+
+
+def test_rows_are_optimised_once_as_arrays_are() -> None:
+    asked, counts = [], Counter[str]()
+
+    class Count(Callback):  # type: ignore[misc]
+        def _pretask(self, key: Any, dsk: Any, state: Any) -> None:
+            counts[dask.utils.key_split(key)] += isinstance(dsk[key], Task)
+
+    def optimised(graph: Any, keys: Any, **options: Any) -> Any:
+        asked.append(keys)
+        return optimize(graph, keys, **options)
+
+    x = (da.from_array(rows(), chunks=(300, -1)) - 1) * 2 + 3
+    with Count(), dask.config.set(array_optimize=optimised):  # where `gp.chunked.install` waits
+        KMeans(5, init=rows()[:5] * 2 + 1, max_iter=1, tol=0).fit(x)
+    assert len(asked) == 1
+    assert counts["array-add"] == counts["kmeans-assign"] + counts["kmeans-extent"] == 30
+    assert not {"sub", "mul", "add"} & set(+counts)
 
 
 def test_partial_fit_takes_batches_in_any_chunks() -> None:

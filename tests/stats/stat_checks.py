@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import dask
@@ -38,13 +39,18 @@ class Store:
 
 def tasks(*arrays: Any) -> Counter[str]:
     """Return how many tasks of each name a scheduler runs, after Dask's own optimisation."""
+    return tasks_of(lambda: dask.persist(*arrays))
+
+
+def tasks_of(run: Callable[[], Any]) -> Counter[str]:
+    """Return the same of whatever `run` computes."""
     names: Counter[str] = Counter()
 
     def count(key: Any, graph: Any, state: Any) -> None:
         names[key_split(key)] += isinstance(graph[key], Task)  # neither data nor another name for a task
 
-    with Callback(pretask=count):
-        dask.persist(*arrays, scheduler="sync")
+    with Callback(pretask=count), dask.config.set(scheduler="sync"):
+        run()
     return +names
 
 

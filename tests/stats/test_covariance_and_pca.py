@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
 import sklearn.decomposition
-from stat_checks import Store, computed, tasks
+from dask.array.optimization import optimize
+from stat_checks import Store, computed, tasks, tasks_of
 
 import gpucompute as gp
 from gpucompute.stats import PCA, covariance, scatter
+from gpucompute.stats.estimator import DataError, NotFittedError
 
 random = np.random.default_rng(0)
 NAMES = ["components_", "explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_"]
@@ -105,6 +108,45 @@ def test_pca_reads_once():
     assert store.reads == [(300, 4)] * 3
 
 
+def test_transform_is_float64_unless_all_is_float32():
+    x = rows(300, 4)
+    for dtypes in (("f4", "f4"), ("f4", "f8"), ("f8", "f4"), ("f4", "u1"), ("f4", "i8"), ("f4", "f2")):
+        data, given = (x.astype(dtype) for dtype in dtypes)
+        found, want = PCA(2).fit(data), sklearn.decomposition.PCA(2, svd_solver="full").fit(data)
+        for moved in (found.transform(given), computed(found.transform(da.from_array(given, chunks=100)))):
+            assert moved.dtype == want.transform(given).dtype
+            back = computed(found.inverse_transform(da.from_array(moved, chunks=100)))
+            assert back.dtype == want.inverse_transform(moved).dtype
+            np.testing.assert_allclose(back, want.inverse_transform(moved), rtol=1e-3)
+
+
+def test_pca_computes_its_chunks_as_arrays_are():
+    chunks = (da.from_array(rows(900, 4), chunks=(300, 4)) - 1) * 2
+    assert tasks_of(lambda: PCA(2).fit(chunks)) == {"array-pca-partial": 3, "pca": 1}
+    asked = []
+
+    def optimised(graph, keys, **options):
+        asked.append(keys)
+        return optimize(graph, keys, **options)
+
+    with dask.config.set(array_optimize=optimised):  # where `gp.chunked.install` waits
+        PCA(2).fit(chunks)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e200])
+def test_values_that_have_no_components(wrong):
+    x = rows(300, 4)
+    x[170, 2] = wrong
+    for solver in ("auto", "tsqr") if abs(wrong) != 1e200 else ("auto",):
+        for given in (x, da.from_array(x, chunks=(100, 4))):
+            with pytest.raises(DataError, match="x holds NaN or infinity, or its squares overflow; expected finite"):
+                PCA(2, svd_solver=solver).fit(given)
+    want = np.zeros((4, 4), bool)
+    want[2], want[:, 2] = True, True
+    np.testing.assert_array_equal(~np.isfinite(covariance(x)) | (np.abs(covariance(x)) > 1e150), want)
+
+
 def test_errors():
     x = rows(9, 4)
     with pytest.raises(gp.ShapeError, match=r"covariance of shape \(9,\): expected \(observations, variables\)"):
@@ -120,3 +162,6 @@ def test_errors():
         PCA().fit(x[:1])
     with pytest.raises(gp.ShapeError, match=r"PCA.transform of shape \(9, 3\): expected 4 columns"):
         PCA(2).fit(x).transform(x[:, :3])
+    for method in (PCA().transform, PCA().inverse_transform):
+        with pytest.raises(NotFittedError, match=r"PCA.(inverse_)?transform before fit; call fit first"):
+            method(x)

@@ -60,6 +60,31 @@ def test_counts_and_edges_are_numpys(dtype):
     assert_equal(x, BINS[3], (0, 1), density=True, weights=random.integers(0, 5, x.shape) / 8)
 
 
+@pytest.mark.parametrize("dtype", ["?", "u1", "i1", "i2", ">i2", "u4", "f4", "c8"])
+def test_sums_of_weights_are_numpys_for_any_chunks(dtype):
+    """Small integers wrap, and booleans stay what they are."""
+    x = np.tile([1.0, 0.0, 0.5], 200)
+    weights = np.full(600, 120).astype(dtype)
+    for bins, density in product([2, 3, [0, 0.6, 2]] if dtype != "?" else [2, 3], (False, True)):
+        options = {"bins": bins, "range": (0, 2), "weights": weights, "density": density}
+        want = np.histogram(x, **options)[0]
+        for chunks in (600, 100, (1, 599), 7):
+            got = computed(histogram(da.from_array(x, chunks=chunks), **options)[0])
+            assert got.dtype == want.dtype.newbyteorder("=")
+            np.testing.assert_array_equal(got, want)
+
+
+def test_weights_and_ranges_of_dask():
+    x, weights = numbers("f4"), random.random((700, 2))
+    got = histogram(x, 7, weights=da.from_array(weights, chunks=(90, 2)))
+    for value, wish in zip(got, np.histogram(x, 7, weights=weights), strict=True):
+        np.testing.assert_array_equal(value, wish)
+    chunks = da.from_array(x, chunks=(90, 2))
+    for numbered in (x, chunks):
+        with pytest.raises(gp.OptionError, match=r"range of Dask arrays; expected numbers: dask.compute\(\*range\)"):
+            histogram(numbered, 7, (chunks.min(), chunks.max()))
+
+
 def test_errors_are_numpys():
     for bins in WRONG:
         assert_equal(numbers("f4"), bins, None, density=False, weights=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import product
 
 import dask.array as da
 import numpy as np
@@ -77,6 +78,32 @@ def test_special_values():
     assert_equal(x, [0.1, 0.5], 0)
     assert_equal(x, [0.1, 0.5], 0, chunks=(20, 2))
     assert_equal(np.full(500, 2.5), 0.4, chunks=60)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("method", ["lower", "linear", "hazen"])
+def test_zeros_have_no_sign_for_any_chunks(monkeypatch, dtype, method):
+    x = np.array([0, -0.0, 0, -0.0, -0.0, 1, 2], dtype)
+    for given, q in ((x, [0, 0.2, 0.5, 0.6]), (x, 0.1), (-x, [0, 0.2, 0.5, 1]), (np.full(7, -0.0, dtype), 0.5)):
+        for small, exact in ((1, True), (100, True), (1, False)):
+            monkeypatch.setattr(quantiles, "SMALL", small)
+            found = [quantile(given, q, method=method, exact=exact)]
+            for n in (7, 1, 2, 3):
+                found.append(computed(quantile(da.from_array(given, chunks=n), q, method=method, exact=exact)))
+            assert len({gp.digest(np.asarray(value)) for value in found}) == 1
+            assert not np.signbit(found[0][found[0] == 0]).any()
+            np.testing.assert_allclose(found[0], np.quantile(given, q, method=method), rtol=1e-3)
+
+
+def test_no_quantiles_and_no_columns():
+    x, none = numbers("f4", (40, 3)), np.zeros((70, 0), np.float32)
+    cases = [(x, [], None), (x, [], 0), (none, 0.5, 0), (none, [0.1, 1], 0)]
+    for (given, q, axis), exact in product(cases, (True, False)):
+        want = np.quantile(given, q, axis)
+        for cut in (given, da.from_array(given, chunks=70), da.from_array(given, chunks=(7, 1))):
+            got = computed(quantile(cut, q, axis, exact=exact))
+            assert got.shape == want.shape
+            assert got.dtype == (want.dtype if exact else np.float64)
 
 
 def test_many_quantiles_make_short_digits():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stat_checks import tasks_of
 
 import gpucompute as gp
 from gpucompute.stats import QuantileSketch
@@ -74,6 +75,20 @@ def test_zeros_infinities_and_nans():
     assert sketch.count == 7
     assert np.isnan([sketch.quantile(0.5), sketch.minimum, sketch.maximum]).all()
     assert np.isnan(QuantileSketch().quantile([0.5])).all()
+
+
+def test_zeros_have_no_sign_in_any_order():
+    x = np.array([0.0, -0.0])
+    for values in (x, -x, x[:1], x[1:]):
+        sketch = QuantileSketch().update(values)
+        for one in values:
+            sketch.merge(QuantileSketch().update([one]))
+        assert not np.signbit([sketch.minimum, sketch.maximum, *sketch.quantile([0, 0.5, 1])]).any()
+
+
+def test_tasks_are_those_of_an_array():
+    chunks = (da.from_array(wide, chunks=400) - 1) * 2
+    assert tasks_of(lambda: QuantileSketch().update(chunks)) == {"array-quantile-sketch": 5, "quantile-merge": 1}
 
 
 def test_repr_and_errors():
