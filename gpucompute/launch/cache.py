@@ -169,6 +169,8 @@ def _holds(claim: Path) -> bool:
     if age > PATIENCE:
         return False
     host, _, pid = text.rpartition(" ")
+    if host == socket.gethostname() and pid == str(os.getpid()):  # `_lock` is held: an interruption has left it
+        return False
     if host == socket.gethostname() and os.name == "posix":  # elsewhere os.kill(pid, 0) is no question
         try:
             os.kill(int(pid), 0)

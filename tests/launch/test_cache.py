@@ -120,6 +120,9 @@ def test_a_claim_holds_while_its_process_lives(tmp_path: Path, monkeypatch: pyte
         assert claim.read_text() == f"{host} {os.getpid()}"
     assert not claim.exists()
 
+    claim.write_text(f"{host} {os.getpid()}")  # left by an interruption
+    assert not cache._holds(claim)
+
 
 def test_damaged_files_are_compiled_anew(filled: tuple[Path, list[str]]) -> None:
     folder, first = filled
