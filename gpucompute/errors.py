@@ -54,7 +54,7 @@ class LaunchError(DeviceError):
     """The CUDA driver refused a kernel, or a kernel failed while it ran."""
 
 
-class DeviceMemoryError(GpucomputeError, MemoryError):
+class DeviceMemoryError(MemoryError, GpucomputeError):  # in this order tblib of Dask's workers can send it
     """A device has not enough memory, even after the idle blocks of its pool were freed."""
 
 

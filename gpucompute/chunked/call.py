@@ -7,9 +7,12 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.array.utils import meta_from_array
 
 from ..errors import FusionError, ShapeError
+from ..fusion import ir
 from ..fusion.arguments import readable
+from ..fusion.depth import deep
 from ..fusion.run import Fused
 from ..fusion.trace import Trace, trace
 from . import device_chunks
@@ -29,7 +32,7 @@ def call(fused: Fused, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any =
     if out is not None:
         raise FusionError(f"{fused!r} got out= with Dask arrays, which cannot be written to; use its result")
     traced, planner = prepared(fused, args, kwargs)
-    return traced.rebuild(planner.arrays(planner.graph.localised(traced.outputs)))
+    return traced.rebuild(results(traced, planner, given(traced, args, kwargs)))
 
 
 def prepared(
@@ -45,10 +48,33 @@ def prepared(
     device_chunks.watch()
     _check_sizes([*args, *kwargs.values()])
     traced = trace(fused.function, args, kwargs, fused.static)
-    leaves = [_leaf(_at(path, args, kwargs)) for path in traced.inputs]
+    leaves = [_leaf(value) for value in given(traced, args, kwargs)]
     scalars = traced.scalar_values([_at(path, args, kwargs) for path in traced.scalars])
     scalars = [_plain(value) for value in scalars]
     return traced, kind(_name(fused), fused.precision, [*leaves, *traced.captured], scalars)
+
+
+def given(traced: Trace, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the arrays among the arguments, in the order of the trace's inputs."""
+    return [_at(path, args, kwargs) for path in traced.inputs]
+
+
+def results(traced: Trace, planner: Planner, arrays: list[Any]) -> list[Any]:
+    """Return the Dask arrays of a call with the given arrays."""
+    with deep(len(ir.postorder(traced.outputs))):
+        nodes = planner.graph.localised(traced.outputs)
+        made = planner.arrays(nodes)
+    lazy = [array for array in arrays if isinstance(array, da.Array)]
+    swapped = {array.dtype.newbyteorder("=") for array in lazy if not array.dtype.isnative}
+    for i, node in enumerate(nodes):
+        if isinstance(node, ir.Input) and node.dtype in swapped:  # no kernel has written it
+            made[i] = made[i].map_blocks(native, dtype=node.dtype)
+    return made
+
+
+def native(block: Any) -> Any:
+    """Return a chunk in native byte order."""
+    return block.astype(block.dtype.newbyteorder("="), copy=False)
 
 
 def _at(path: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -72,11 +98,12 @@ def _check_sizes(value: Any) -> None:
 
 
 def _leaf(value: Any) -> Any:
-    """Return an array made ready for stages: native, without empty chunks."""
+    """Return an array made ready for stages: of the native dtype that tasks give its chunks, without empty chunks."""
     if not isinstance(value, da.Array):
         return readable(value)
     if not value.dtype.isnative:
-        value = value.astype(value.dtype.newbyteorder("="))
+        meta = native(meta_from_array(value._meta, value.ndim))
+        value = da.Array(value.dask, value.name, value.chunks, meta=meta)
     if any(0 in chunks and len(chunks) > 1 for chunks in value.chunks):
         value = value.rechunk(tuple(tuple(n for n in chunks if n) or (0,) for chunks in value.chunks))
     return value

@@ -6,9 +6,9 @@ import contextlib
 import multiprocessing
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ClusterError, MissingExtraError, OptionError
@@ -35,6 +35,7 @@ def start_cluster(
     protocol: str = "auto",
     plan_only: bool = False,
     timeout: float = 60.0,
+    patience: float | None = None,
 ) -> Cluster:
     """Start workers on this machine's GPUs or cores, or connect to a cluster that exists.
 
@@ -68,6 +69,9 @@ def start_cluster(
         Start nothing: only ``plan`` of what is returned can be used.
     timeout : float
         Seconds to wait for the workers.
+    patience : float, optional
+        Seconds in which no worker can take a task before those that wait are cancelled with the reason; by default 60,
+        and 600 where a cluster that exists has no workers, since some may be on their way. ``math.inf``: wait.
 
     Returns
     -------
@@ -116,7 +120,7 @@ def start_cluster(
             "start_cluster() was called while a worker process imports the script that started it; write the "
             'call below `if __name__ == "__main__":`, so that only the first process runs it'
         )
-    return _start(plan, address_or_cluster, timeout)
+    return _start(plan, address_or_cluster, timeout, patience)
 
 
 class Cluster:
@@ -147,11 +151,21 @@ class Cluster:
         if parts is not None:
             parts.close()
 
+    def explain(self, error: BaseException) -> str | None:
+        """Return why workers were lost, for an error of Dask's that does not say it, or None.
+
+        Errors that leave a ``with`` block have this as a note; without the block, ask while the cluster runs.
+        """
+        return None if self._watch is None else self._watch.explain(error)
+
     def __enter__(self) -> Self:
+        if self._parts is not None:  # a client made in a `with` block around this one would go before
+            self._parts.enter_context(contextlib.suppress(ValueError))  # it is closed in another thread
+            self._parts.enter_context(self._client.as_current())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is not None and self._watch is not None and (cause := self._watch.explain(error)):
+        if error is not None and (cause := self.explain(error)):
             error.add_note(cause)
         self.close()
 
@@ -171,7 +185,7 @@ def _address(given: Any) -> str:
     return address
 
 
-def _start(plan: Plan, given: Any, timeout: float) -> Cluster:
+def _start(plan: Plan, given: Any, timeout: float, patience: float | None) -> Cluster:
     from . import shipping, watch, worker_setup
 
     with contextlib.ExitStack() as parts:
@@ -184,26 +198,30 @@ def _start(plan: Plan, given: Any, timeout: float) -> Cluster:
             client = _connect(cluster, plan, timeout)
             parts.callback(_quietly, client.close, CLOSING)
             _wait(client, plan, timeout, nannies)
+            share = plan.kernel_threads if own else None
+            sites = _sites(client, plan, timeout, share)
+            # The cores next to a GPU may be fewer than its share, and the environment may ask for fewer.
+            threads = min(site.threads for site in sites.values())
+            plan = replace(plan, kernel_threads=threads) if own else _found(client, plan, sites, threads)
+            # The client asks no driver: a context of its own would take GPU memory from the first worker.
+            architectures = {name[7:] for site in sites.values() for name in site.families if name[:7] == "cubins/"}
+            hub = shipping.Hub(client, worker_setup.families(architectures))
+            at = {address: (site.place, site.families) for address, site in sites.items()}
+            _answered(client, plan, timeout, hub.start, at)
+            parts.callback(_quietly, client.sync, hub.stop, callback_timeout=CLOSING)
+            client.subscribe_topic(worker_setup.TOPIC, hub.heard)
+            plugin = f"gpucompute-{client.id}"  # several clients may use one cluster
+            _answered(client, plan, timeout, client.register_plugin, worker_setup.Setup(share), name=plugin)
+            if not own:
+                parts.callback(_unregister, client, plugin)
+            if nannies.too_large:
+                raise ClusterError(nannies.failed(plan, ""))
         except (OSError, RuntimeError, ValueError) as error:
             if isinstance(error, ClusterError):
                 raise
-            raise ClusterError(_failed(plan, nannies, watch.root(error))) from error
-        sites = _sites(client, plan, timeout)
-        plan = plan if own else _found(client, plan, sites)
-        # The client asks no driver: a context of its own would take GPU memory from the first worker.
-        architectures = {folder[7:] for site in sites.values() for folder in site.families if folder[:7] == "cubins/"}
-        hub = shipping.Hub(client, worker_setup.families(architectures))
-        at = {address: (site.place, site.families) for address, site in sites.items()}
-        _answered(client, plan, timeout, hub.start, at)
-        parts.callback(_quietly, client.sync, hub.stop, callback_timeout=CLOSING)
-        client.subscribe_topic(worker_setup.TOPIC, hub.heard)
-        plugin = f"gpucompute-{client.id}"  # several clients may use one cluster
-        setup = worker_setup.Setup(plan.kernel_threads if own else None)
-        _answered(client, plan, timeout, client.register_plugin, setup, name=plugin)
-        if not own:
-            parts.callback(_unregister, client, plugin)
+            raise ClusterError(nannies.failed(plan, watch.root(error))) from error
         running = Cluster(plan, client)
-        running._watch = watch.Watch(client, plan, own, nannies)
+        running._watch = watch.Watch(client, plan, own, nannies, patience)
         parts.callback(running._watch.stop)
         running._parts = parts.pop_all()
     return running
@@ -290,25 +308,11 @@ def _wait(client: Any, plan: Plan, timeout: float, nannies: Nannies) -> None:
         try:
             client.wait_for_workers(plan.workers, timeout=max(0.01, min(left, 0.5)))
         except TimeoutError as error:
-            if left <= 0 or nannies.failures:
+            if left <= 0 or nannies.failures or nannies.too_large:
                 came = len(client.scheduler_info()["workers"])
-                raise ClusterError(_failed(plan, nannies, f"waited for {timeout:g} s", came)) from error
+                raise ClusterError(nannies.failed(plan, f"waited for {timeout:g} s", came)) from error
         else:
             return
-
-
-def _failed(plan: Plan, nannies: Nannies, cause: str, came: int = 0) -> str:
-    """Return the text for a cluster without its workers, with the cause as far as nannies told it."""
-    causes = "; ".join(dict.fromkeys(nannies.failures)) or cause
-    text = f"{came or 'no'} workers of {plan.workers} came up ({plan.where}): {causes}"
-    if plan.threads_per_worker is None:
-        return f"{text}; start workers there, look at their logs, or wait longer with timeout="
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
-    if main is not None and "start worker process" in text:  # it ended before it could say why
-        text += f'; where {main} starts the cluster, it must do so below `if __name__ == "__main__":`'
-    if plan.rmm_pool is not None:
-        text += "; if RMM cannot take its pool, make it smaller or use rmm_pool=False"
-    return text
 
 
 def _answered(client: Any, plan: Plan, timeout: float, function: Any, *args: Any, **options: Any) -> Any:
@@ -326,14 +330,18 @@ def _answered(client: Any, plan: Plan, timeout: float, function: Any, *args: Any
         ) from error
 
 
-def _sites(client: Any, plan: Plan, timeout: float) -> dict[str, Any]:
+def _sites(client: Any, plan: Plan, timeout: float, share: int | None) -> dict[str, Any]:
     """Ask the workers what they are, and see that they have this version of gpucompute."""
     from .. import __version__
     from .worker_setup import Site, describe
 
-    answers = _answered(client, plan, timeout, client.run, describe, on_error="return")
+    answers = _answered(client, plan, timeout, client.run, describe, share, on_error="return")
+    if not answers:
+        raise OSError("the workers ended before they were asked anything")
     sites: dict[str, Site] = {}
     for address, answer in answers.items():
+        if isinstance(answer, OSError):  # it has ended meanwhile
+            raise answer
         if isinstance(answer, BaseException):
             raise ClusterError(
                 f"the worker {address} of {plan.where} cannot use gpucompute ({_line(answer)}); install it there: "
@@ -352,7 +360,7 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _found(client: Any, plan: Plan, sites: dict[str, Any]) -> Plan:
+def _found(client: Any, plan: Plan, sites: dict[str, Any], kernel_threads: int) -> Plan:
     """Return the plan of a cluster that existed, as its workers say it is."""
     workers = client.scheduler_info()["workers"]
     threads = {worker["nthreads"] for worker in workers.values()}
@@ -360,7 +368,7 @@ def _found(client: Any, plan: Plan, sites: dict[str, Any]) -> Plan:
     gpus = any(len(site.families) > 1 for site in sites.values())
     notes = ("its workers differ; the smallest values are shown",) if len(threads) > 1 or len(set(limits)) > 1 else ()
     return Plan(
-        plan.where, "cuda" if gpus else "cpu", len(workers), min(threads), min(threads), min(limits, default=None),
+        plan.where, "cuda" if gpus else "cpu", len(workers), min(threads), kernel_threads, min(limits, default=None),
         protocol=client.scheduler.address.split("://", 1)[0], notes=notes,
     )  # fmt: skip
 

@@ -21,12 +21,12 @@ from ..fusion.run import Fused
 from ..fusion.trace import trace
 from ..fusion.tree import TILE
 from . import blocks, layers
-from .call import prepared
+from .call import given, prepared, results
 from .joins import parts_of
 from .kernel import Kernel
 from .localise import concrete
 from .lower import Lowering, Read, Spec
-from .stages import Planner, _fan_in
+from .stages import Planner, fields_of
 from .tasks import Family, MapTask, PartialTask
 
 
@@ -140,11 +140,12 @@ def explain(fused: Fused, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Chun
     """
     traced, planner = prepared(fused, args, kwargs, _Recorder)
     assert isinstance(planner, _Recorder)
-    given = {name for leaf in planner.graph.leaves if isinstance(leaf, da.Array) for name in leaf.dask.layers}
-    arrays = planner.arrays(planner.graph.localised(traced.outputs))
+    inputs = given(traced, args, kwargs)
+    known = {name for array in inputs if isinstance(array, da.Array) for name in array.dask.layers}
+    arrays = results(traced, planner, inputs)
     others: Counter[str] = Counter()
     for name, layer in {name: layer for array in arrays for name, layer in array.dask.layers.items()}.items():
-        if name not in given | planner.seen:
+        if name not in known | planner.seen:
             others.update(key_split(key) for key, task in layer.items() if isinstance(task, Task))
     return ChunkedExplanation(fused.__name__, planner.stages, dict(others))
 
@@ -228,7 +229,7 @@ class _Recorder(Planner):
             results = sum(node.dtype.itemsize for node in nodes)
             written, largest = prod(map(sum, states.chunks)) * results, prod(map(max, states.chunks)) * results
             number = prod(len(chunks[axis]) for axis in nodes[0].axes)
-            at_once = min(number, _fan_in(nodes, chunks))
+            at_once = min(number, self._fan_in(fields_of(nodes, chunks)))
             # its share: states are as wide as results
             largest_read = -(-total * largest * at_once // (max(written, 1) * number))
             tasks = len(states.dask.layers[states.name])

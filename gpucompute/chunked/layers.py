@@ -1,4 +1,4 @@
-"""Dask's layers for stages. Only this file and `optimise.py` know how Dask writes graphs."""
+"""Dask's layers for stages. `optimise.py`, `foreign.py` and `siblings.py` know too how Dask writes graphs."""
 
 from __future__ import annotations
 

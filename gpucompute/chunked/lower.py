@@ -17,11 +17,9 @@ import numpy as np
 
 from ..fusion import ir
 from . import blocks
-from .localise import Graph
+from .localise import EMBEDDED, Graph
 from .sources import reader_of
 from .template import Length, TemplateBuilder
-
-EMBEDDED = 64 * 1024  # bytes; NumPy arrays up to this travel with the task, larger ones are cut into chunks by Dask
 
 Spec = tuple[Length, ...]
 

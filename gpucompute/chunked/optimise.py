@@ -2,15 +2,14 @@
 
 Neighbouring layers whose functions are known to be pure functions of NumPy's become one layer, also where several of
 them read the same one (Dask merges chains). The functions of the merged layer are traced when the first chunk comes,
-and the kernel runs for all. What cannot be traced after all runs as Dask would run it.
+and the kernel runs for all (`foreign.py`). What cannot be traced after all runs as Dask would run it. At last,
+reductions of the same chunks become one task for each chunk (`siblings.py`).
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-import pickle
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -19,27 +18,25 @@ import numpy as np
 from dask.array import chunk, reductions
 from dask.array import core as dask_core
 from dask.array.optimization import optimize as dask_optimize
-from dask.base import tokenize
-from dask.blockwise import Blockwise, rewrite_blockwise
+from dask.blockwise import Blockwise, blockwise_token, rewrite_blockwise
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import GraphNode, Task, TaskRef
 from dask.utils import key_split
 
-from ..errors import DTypeError, FusionError
-from ..fusion.proxy import BINARY, COMPARE, HANDLERS, UNARY, contains_traced
+from ..fusion.proxy import BINARY, COMPARE, HANDLERS, UNARY
 from ..fusion.run import Fused
 from ..fusion.user import Vectorized
 from . import device_chunks
-from .functions import dump
-from .kernel import remembered
+from .foreign import compiled_task, is_plain
+from .siblings import joined
 from .tasks import MapTask
-
-Function = Callable[..., Any]
 
 MOST = 2  # groups that a layer may be in
 
 _OPERATORS = frozenset(getattr(operator, f"__{name}__") for name in (*BINARY, *COMPARE, *UNARY))
+_POWERS = frozenset([operator.pow, np.power, np.float_power])  # NumPy looks at the number that is the exponent
+_ON_VALUES = frozenset([np.where, np.clip])  # besides operators and ufuncs: functions of which no argument is a setting
 # Dask's own functions of chunks; those of reductions make a dict of arrays, or reduce with keepdims
 _OF_DASK = frozenset([chunk.astype, dask_core._enforce_dtype, reductions._sqrt])
 _REDUCTIONS = frozenset(
@@ -63,7 +60,8 @@ def optimize(collection: Any) -> Any:
     object
         The same kind of collection, optimised as Dask would before a run, and compiled. Results are those of NumPy
         for integers, selections, comparisons, ``+ - * /`` and roots; other functions differ by some units in the last
-        place, and sums by rounding. What is not known (other people's functions, readers, random numbers) stays.
+        place, and sums by rounding. What is not known (other people's functions, readers, random numbers) stays, and
+        chunks run as before where NumPy raises, or makes integers of floats that do not fit.
 
     Examples
     --------
@@ -99,7 +97,8 @@ def optimize_graph(graph: Any, keys: Any, **kwargs: Any) -> Any:
     """Compile what can be, then do what Dask does (the value of Dask's setting ``array_optimize``)."""
     if isinstance(graph, HighLevelGraph):
         graph = compiled(graph, keys)
-    return dask_optimize(graph, keys, **kwargs)
+    graph = dask_optimize(graph, keys, **kwargs)
+    return joined(graph, keys) if isinstance(graph, dict) else graph  # Dask's setting may leave layers
 
 
 def compiled(graph: HighLevelGraph, keys: Any) -> HighLevelGraph:
@@ -109,9 +108,9 @@ def compiled(graph: HighLevelGraph, keys: Any) -> HighLevelGraph:
     layers = {name: graph.layers[name] for name in order}
     dependencies = {name: set(graph.dependencies[name]) for name in order}
     for root, members in _groups(graph.layers, order, readers, wanted).items():
-        merged = rewrite_blockwise([graph.layers[name] for name in members])
+        merged = rewrite_blockwise([_with_settings(graph.layers[name]) for name in members])
         if len(members) > 1 or _is_reduction(merged.task):
-            layers[root] = _with_kernel(merged)
+            layers[root] = _with_kernel(merged, reduces=_is_reduction(graph.layers[root].task))
             dependencies[root] = {of for name in members for of in graph.dependencies[name]} - set(members)
             for name in set(members) - {root}:
                 layers.pop(name, None)
@@ -161,7 +160,7 @@ def _joined(
             for reader in readers
             if root in roots_of[reader]
             for source, axes in layers[reader].indices
-            if source == name
+            if axes is not None and source == name
         }
         if len(followed) != 1 or layers[root].annotations != layer.annotations:
             return {}
@@ -209,7 +208,11 @@ def _is_known_task(task: Task) -> bool:
     values = [*task.args, *task.kwargs.values()]
     if any(isinstance(value, GraphNode) for value in values):
         return False  # containers of blocks, merged layers
-    return _is_known_function(task.kwargs.get("enforce_dtype_function", task.func))
+    return _is_known_function(_function(task))
+
+
+def _function(task: Task) -> Any:
+    return task.kwargs.get("enforce_dtype_function", task.func)
 
 
 def _is_known_function(function: Any) -> bool:
@@ -232,75 +235,47 @@ def _is_reduction(task: Task) -> bool:
     return getattr(task.func, "func", task.func) in _REDUCTIONS
 
 
-def _with_kernel(layer: Blockwise) -> Blockwise:
-    """Return a merged layer that runs its functions as one kernel."""
+def _with_settings(layer: Blockwise) -> Blockwise:
+    """Return a layer that has literals in its task, unless they are values that a kernel can be given at each run."""
     task = layer.task
-    references = [value for value in task.args if isinstance(value, GraphNode | TaskRef)]
-    fixed = [value for value in task.args if not isinstance(value, GraphNode | TaskRef)]
-    run = _compiled(functools.partial(task.func, *fixed, **task.kwargs), key_split(layer.output))
+    indices: list[Any] = []
+    placed: dict[str, Any] = {}
+    for number, (source, axes) in enumerate(layer.indices):
+        setting = axes is None and not isinstance(source, GraphNode | TaskRef) and not _is_value(source, task)
+        placed[blockwise_token(number)] = source if setting else TaskRef(blockwise_token(len(indices)))
+        if not setting:
+            indices.append((source, axes))
+    if len(indices) == len(layer.indices):
+        return layer
+    args = [placed.get(arg.key, arg) if isinstance(arg, TaskRef) else arg for arg in task.args]
+    kwargs = {key: placed.get(arg.key, arg) if isinstance(arg, TaskRef) else arg for key, arg in task.kwargs.items()}
+    return _like(layer, Task(task.key, task.func, *args, **kwargs), indices)
+
+
+def _is_value(literal: Any, task: Task) -> bool:
+    """Tell whether a literal is one of the numbers that a task works on: another one needs no other kernel."""
+    if not is_plain(literal) or (type(literal) is int and not -(2**63) <= literal < 2**63):
+        return False
+    function = _function(task)
+    if isinstance(function, Fused):
+        return not function.static
+    on_values = isinstance(function, (np.ufunc, Vectorized)) or function in _OPERATORS or function in _ON_VALUES
+    return on_values and function not in _POWERS
+
+
+def _with_kernel(layer: Blockwise, *, reduces: bool) -> Blockwise:
+    """Return a merged layer that runs its functions as one kernel."""
+    run, blocks = compiled_task(layer.task, key_split(layer.output), reduces=reduces)
+    return _like(layer, Task(layer.task.key, run, *map(TaskRef, blocks)), layer.indices)
+
+
+def _like(layer: Blockwise, task: Task, indices: Any) -> Blockwise:
     return Blockwise(
         layer.output,
         layer.output_indices,
-        Task(task.key, run, *references),
-        layer.indices,
+        task,
+        indices,
         layer.numblocks,
         concatenate=layer.concatenate,
         annotations=layer.annotations,
     )
-
-
-class Compiled:
-    """The task of a merged layer: one kernel, or the functions as they are where they cannot be fused.
-
-    Parameters
-    ----------
-    function : functools.partial
-        Takes the blocks.
-    name : str
-        For Dask's displays.
-    """
-
-    def __init__(self, function: Function, name: str) -> None:
-        self.function = function
-        self.__name__ = name
-        self.token = tokenize(function)
-        self._fused = Fused(function, "exact", ())
-        self._fused.__name__ = name
-        self._plain = False  # it cannot be fused, as the first chunk showed
-        self._pickled: bytes | None = None
-
-    def __call__(self, *blocks: Any) -> Any:
-        if contains_traced(blocks) or self._plain or not all(map(_is_plain, blocks)):
-            return self.function(*blocks)
-        try:
-            return self._fused(*blocks)
-        except (FusionError, DTypeError):
-            self._plain = True
-            return self.function(*blocks)
-
-    def __dask_tokenize__(self) -> Any:
-        return "gpucompute.Compiled", self.token
-
-    def __reduce__(self) -> Any:
-        if self._pickled is None:
-            self._pickled = dump(self.function)
-        return _unpickled, (self.token, self._pickled, self.__name__)
-
-
-def _compiled(function: Function, name: str) -> Compiled:
-    """Return the task of this process with that content, so that it is traced once."""
-    made = Compiled(function, name)
-    return remembered((Compiled, made.token, name), lambda: made)  # type: ignore[no-any-return]
-
-
-def _unpickled(token: str, pickled: bytes, name: str) -> Compiled:
-    return remembered(  # type: ignore[no-any-return]
-        (Compiled, token, name), lambda: Compiled(pickle.loads(pickled), name)
-    )
-
-
-def _is_plain(value: Any) -> bool:
-    """Tell whether a value is what a kernel takes: no masked, sparse or structured array."""
-    if isinstance(value, np.ndarray | np.generic):
-        return type(value) is np.ndarray or isinstance(value, np.generic)
-    return isinstance(value, (bool, int, float)) or hasattr(value, "__cuda_array_interface__")

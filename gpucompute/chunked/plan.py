@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
+
+import numpy as np
 
 from .. import detect, limits
 from ..errors import DeviceError, MissingExtraError, OptionError
@@ -35,7 +38,8 @@ class Plan:
         Tasks that a worker runs at a time.
     kernel_threads : int or None
         Threads that gpucompute's kernels use in a worker, over all its tasks. Tasks and kernels share them, so
-        ``workers * kernel_threads`` is never more than the cores, unless more workers than cores were asked for.
+        ``workers * kernel_threads`` is never more than the cores, unless more workers than cores were asked for. Before
+        the start: at most so many; the cores next to a GPU may be fewer, or ``GPUCOMPUTE_NUM_THREADS`` ask for fewer.
     memory_limit : int or None
         Bytes of host memory per worker; None for no limit.
     device_memory_limit : int or None
@@ -111,9 +115,11 @@ def _size(nbytes: int | None) -> str:
 
 
 def _amount(value: float | str) -> str:
+    with contextlib.suppress(ValueError):
+        value = float(value)
     if isinstance(value, str):
         return value
-    return f"{value:.0%} of its memory" if isinstance(value, float) else _size(value)
+    return f"{value:.0%} of its memory" if value <= 1 else _size(int(value))
 
 
 def make_plan(
@@ -128,7 +134,7 @@ def make_plan(
     """Return the plan of a cluster on this machine; the parameters are those of `start_cluster`."""
     _check_choice("device", device, DEVICES)
     _check_choice("protocol", protocol, PROTOCOLS)
-    _check_workers(workers)
+    workers = _count(workers)
     if protocol.startswith("ucx") and find_spec("distributed_ucxx") is None:
         raise MissingExtraError("distributed-ucxx", "dask-cuda", f"protocol={protocol!r}")
     found = detect.search()
@@ -166,8 +172,7 @@ def plan_existing(where: str, workers: int | None, set_elsewhere: Sequence[str])
         raise OptionError(
             f"{names}: given together with a cluster that exists ({where}); set such things where it is started"
         )
-    _check_workers(workers)
-    return Plan(where, None, 1 if workers is None else workers)
+    return Plan(where, None, _count(workers) or 1)
 
 
 def _check_choice(name: str, value: Any, valid: Sequence[str]) -> None:
@@ -175,9 +180,13 @@ def _check_choice(name: str, value: Any, valid: Sequence[str]) -> None:
         raise OptionError(f"{name}={value!r}: expected one of {', '.join(map(repr, valid))}")
 
 
-def _check_workers(workers: Any) -> None:
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise OptionError(f"workers={workers!r}: expected a whole number, 1 or more, or None")
+def _count(workers: Any) -> int | None:
+    if workers is None:
+        return None
+    with contextlib.suppress(TypeError):
+        if not isinstance(workers, bool) and (count := operator.index(workers)) >= 1:
+            return count
+    raise OptionError(f"workers={workers!r}: expected a whole number, 1 or more, or None")
 
 
 def _choose(device: str, found: detect.Search) -> tuple[bool, tuple[str, ...]]:
@@ -211,8 +220,7 @@ def _pool(rmm_pool: float | str | bool | None, notes: tuple[str, ...]) -> tuple[
         raise MissingExtraError("rmm", "dask-cuda", f"rmm_pool={rmm_pool!r}")
     if rmm_pool is True:
         return POOL_SHARE, notes
-    _bytes("rmm_pool", rmm_pool, 1)
-    return rmm_pool, notes
+    return (None if _bytes("rmm_pool", rmm_pool, 1) is None else rmm_pool), notes
 
 
 def _host_limit(value: float | str | None, workers: int) -> int | None:
@@ -229,21 +237,32 @@ def _device_limit(value: float | str | None, memories: Sequence[int | None]) -> 
     return _bytes("device_memory_limit", value, smallest)
 
 
-def _bytes(name: str, value: Any, whole: int | None) -> int | None:
-    """Return a limit in bytes: a number of them, a fraction of `whole`, or a text such as "4GiB"; None or 0: none."""
-    if value is None or (value == 0 and not isinstance(value, bool)):
-        return None
+def _bytes(name: str, given: Any, whole: int | None) -> int | None:
+    """Return a limit in bytes, at most `whole`; None or 0: none.
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    given : float, str or None
+        Bytes, a fraction of `whole`, or a text of either, with or without a unit.
+    whole : int or None
+        What there is, in bytes, if that is known.
+    """
+    value: Any = given.item() if isinstance(given, np.generic) else given
     if isinstance(value, str):
         from dask.utils import parse_bytes
 
         with contextlib.suppress(ValueError):
-            parsed = int(parse_bytes(value))
-            if parsed >= 0:
-                return parsed or None
+            value = int(parse_bytes(given))
+        with contextlib.suppress(ValueError):
+            value = float(given)  # without a unit it is the number that it says, as for Dask and Dask-CUDA
+    if value is None or (value == 0 and not isinstance(value, bool)):
+        return None
     if isinstance(value, float) and 0 < value <= 1 and whole is not None:
         return int(whole * value)
-    if isinstance(value, int) and not isinstance(value, bool) and value > 1:
-        return value
+    if isinstance(value, int | float) and value > 1 and value % 1 == 0:  # neither True nor infinity
+        return int(value) if whole is None else min(int(value), whole)
     raise OptionError(
-        f"{name}={value!r}: expected a number of bytes, a fraction such as 0.5, a text such as '4GiB', or 'auto'"
+        f"{name}={given!r}: expected a number of bytes, a fraction such as 0.5, a text such as '4GiB', or 'auto'"
     )

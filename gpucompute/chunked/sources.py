@@ -10,9 +10,9 @@ import numpy as np
 from dask.array.utils import meta_from_array
 from dask.base import tokenize
 
-from ..errors import ChunkError, MissingExtraError, OptionError
+from ..errors import ChunkError, DTypeError, OptionError
 from ..hardware import asarray, asnumpy
-from . import budget, device_chunks, layers
+from . import budget, device_chunks, layers, targets
 
 
 class Reader:
@@ -35,10 +35,14 @@ class Reader:
         self.ndim = len(self.shape)
         self.dtype = np.dtype(store.dtype)
         self.token = tokenize(_identity(store))
+        self.folder = targets.folder(store)
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         try:
-            return np.asarray(self.store[key])
+            values = np.asarray(self.store[key])
+            if self.folder is not None and not self.folder.is_dir():  # Zarr reads fill values
+                raise FileNotFoundError(f"{self.folder} is there no more")
+            return values
         except (MemoryError, IndexError):  # a slice that cannot be is the caller's mistake
             raise
         except Exception as error:
@@ -169,20 +173,12 @@ def _like(x: Any) -> Any:
     return meta_from_array(x) if hasattr(x, "__cuda_array_interface__") else None
 
 
-def _zarr() -> Any:
-    try:
-        import zarr
-    except ImportError:
-        raise MissingExtraError("zarr", "images", "reading and writing Zarr") from None
-    return zarr
-
-
 def from_zarr(store: Any, component: str | None = None, chunks: Any = "auto", *, reread: bool = True) -> da.Array:
     """Return a Zarr array as a Dask array; see `from_array` for `chunks` and `reread`.
 
     Parameters
     ----------
-    store : path, store or zarr.Array
+    store : path, store, zarr.Group or zarr.Array
     component : str, optional
         The array's path within a group.
 
@@ -191,16 +187,20 @@ def from_zarr(store: Any, component: str | None = None, chunks: Any = "auto", *,
     OptionError
         It is a group, and `component` does not name an array in it.
     """
-    zarr = _zarr()
-    found = store if isinstance(store, zarr.Array) else zarr.open(store, mode="r", path=component)
-    if not isinstance(found, zarr.Array):
-        names = ", ".join(sorted(found.array_keys()))
-        raise OptionError(f"from_zarr({store!r}) is a group; give component= one of its arrays: {names}")
-    return from_array(found, chunks, reread=reread)
+    zarr = targets.import_zarr()
+    found = targets.opened(store, component)
+    if isinstance(found, zarr.Array):
+        return from_array(found, chunks, reread=reread)
+    root = found if component is None else targets.opened(store, None)
+    nodes = root.members(max_depth=None) if isinstance(root, zarr.Group) else ()
+    names = ", ".join(sorted(path for path, node in nodes if isinstance(node, zarr.Array))) or "there are none"
+    what = f"from_zarr({store!r})" if component is None else f"from_zarr({store!r}, {component!r})"
+    is_ = "is not there" if found is None else "is a group"
+    raise OptionError(f"{what} {is_}; give component= one of its arrays: {names}")
 
 
 def to_zarr(
-    x: da.Array,
+    x: Any,
     store: Any,
     component: str | None = None,
     *,
@@ -208,13 +208,14 @@ def to_zarr(
     checksum: bool = False,
     compute: bool = True,
 ) -> Any:
-    """Write a Dask array to Zarr, one chunk of the store for each chunk; chunks on a GPU come to the host first.
+    """Write an array to Zarr, one chunk of the store for each chunk; chunks on a GPU come to the host first.
 
     Parameters
     ----------
-    x : dask.array.Array
+    x : dask.array.Array or array_like
         Chunks of different lengths along an axis are made equal first, as Zarr has them.
-    store : path or store
+    store : path, store, zarr.Group or zarr.Array
+        A zarr.Array keeps its chunks and dtype, and must have the shape of `x`.
     component : str, optional
         Where to put the array in a group.
     overwrite : bool
@@ -224,21 +225,43 @@ def to_zarr(
         other numbers: 4 bytes for each chunk.
     compute : bool
         False returns a `dask.delayed.Delayed` that writes when it is computed.
+
+    Raises
+    ------
+    OptionError
+        `x` is computed from what would be overwritten; or the store is memory of this process, and the tasks run in
+        others.
+    ShapeError
+        The zarr.Array has another shape.
     """
-    zarr = _zarr()
-    x = to_host(x)
-    regular = tuple(max(along, default=1) or 1 for along in x.chunks)
-    x = x.rechunk(regular)
-    codecs = [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]  # the first is Zarr's default
-    target = zarr.create_array(
-        store, name=component, shape=x.shape, dtype=x.dtype, chunks=regular, overwrite=overwrite,
-        **({"compressors": codecs, "zarr_format": 3} if checksum else {}),
-    )  # fmt: skip
-    return da.store(x, target, lock=False, compute=compute)
+    zarr = targets.import_zarr()
+    if hasattr(x, "dims"):
+        raise DTypeError(f"to_zarr of {type(x).__name__}: expected an array; give its .data, or use its own to_zarr")
+    x = to_host(x if isinstance(x, da.Array) else from_array(x))
+    targets.check_reachable(x, store)
+    if isinstance(store, zarr.Array):
+        given = {"component": component, "overwrite": overwrite, "checksum": checksum}
+        target, x = store, targets.fitted(x, store, [name for name, value in given.items() if value])
+    else:
+        if overwrite:
+            targets.check_unread(x, store, component)
+        regular = tuple(max(along, default=1) or 1 for along in x.chunks)
+        x = x.rechunk(regular)
+        codecs = [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]  # the first is Zarr's default
+        target = zarr.create_array(
+            store.store_path if isinstance(store, zarr.Group) else store, name=component, shape=x.shape, dtype=x.dtype,
+            chunks=regular, overwrite=overwrite, **({"compressors": codecs, "zarr_format": 3} if checksum else {}),
+        )  # fmt: skip
+    return targets.stored(x, target, compute)
 
 
-def to_host(x: da.Array) -> da.Array:
-    """Return a Dask array with NumPy chunks; one whose chunks are NumPy's already comes back as it is."""
+def to_host(x: Any) -> Any:
+    """Return a Dask array with NumPy chunks; one whose chunks are NumPy's already comes back as it is.
+
+    An array that is not Dask's becomes NumPy's.
+    """
+    if not isinstance(x, da.Array):
+        return asnumpy(x)
     if isinstance(x._meta, np.ndarray):
         return x
     return x.map_blocks(asnumpy, dtype=x.dtype, meta=np.empty((0,) * x.ndim, x.dtype), name=f"to-host-{tokenize(x)}")

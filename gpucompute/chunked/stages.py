@@ -21,7 +21,7 @@ from .kernel import Kernel, kernel
 from .localise import Graph, concrete
 from .lower import Lowering, Spec, numbered
 from .partial import Combine
-from .sources import Reader
+from .sources import Reader, reader_of
 from .tasks import Argument, Family, Inputs, MapTask, PartialTask
 from .template import Length
 
@@ -48,6 +48,7 @@ class Planner:
         self.precision = precision
         self.scalars = scalars
         self.graph = Graph(leaves, self.materialise)
+        self._given_leaves = len(leaves)
         self.like = next((leaf._meta for leaf in leaves if hasattr(leaf, "_meta")), np.empty(0))
         self.allowed = budget.limit(self.like)
         self._states: dict[int, tuple[layers.Tuples, int | None]] = {}
@@ -64,7 +65,7 @@ class Planner:
         together: dict[Any, list[ir.Node]] = {}
         for node in todo:
             if self.graph.is_chunked(node):
-                self._arrays[id(node)] = self.graph.leaves[node.index]  # type: ignore[attr-defined]
+                self._arrays[id(node)] = self._leaf(node.index)  # type: ignore[attr-defined]
                 continue
             source, item = self._states.get(id(node), (None, None))
             if source is not None and item is None:
@@ -74,11 +75,50 @@ class Planner:
             alone = id(node) if self._is_of_states(node) else None
             together.setdefault((node.shape, self.graph.layout(node), level[id(node)], alone), []).append(node)
         for nodes in together.values():
-            for node, made in zip(nodes, self._map(nodes), strict=True):
-                self._arrays[id(node)] = made
+            for group in self._sharing(nodes):
+                self._arrays.update(zip(map(id, group), self._map(group), strict=True))
         return [self._arrays[id(node)] for node in outputs]
 
+    def _leaf(self, index: int) -> Any:
+        """Return an array that Dask makes, of chunks that fit; the caller's own are as they are."""
+        array = self.graph.leaves[index]
+        if index >= self._given_leaves:
+            budget.check(self.name, self.allowed, [], [(array.chunks, array.dtype)], [])
+        return array
+
     # ---- maps
+
+    def _sharing(self, nodes: list[ir.Node]) -> list[list[ir.Node]]:
+        """Return nodes in groups, each made by one task of several results.
+
+        These are those that have some work in common. Others would gain nothing, and need tasks that take tuples apart.
+        """
+        groups: list[tuple[set[int], list[ir.Node]]] = []
+        for node in nodes:
+            work, members = self._operations(node), [node]
+            for other in [group for group in groups if group[0] & work]:
+                groups.remove(other)
+                work, members = work | other[0], other[1] + members
+            groups.append((work, members))
+        return [members for _, members in groups]
+
+    def _operations(self, node: ir.Node) -> set[int]:
+        """Return what must be done for a node in its own stage: operations, and the reading of stores."""
+        found: set[int] = set()
+        stack = [node]
+        while stack:
+            node = stack.pop()
+            if id(node) in found or id(node) in self._states or isinstance(node, ir.Constant | ir.Scalar):
+                continue
+            if isinstance(node, ir.Input) and not self._is_read(node.index):
+                continue
+            found.add(id(node))
+            stack += ir.children(node)
+        return found
+
+    def _is_read(self, index: int) -> bool:
+        leaf = self.graph.leaves[index]
+        return isinstance(leaf, da.Array) and reader_of(leaf) is not None
 
     def _map(self, nodes: list[ir.Node]) -> list[Any]:
         """Return the arrays of nodes with one shape and layout."""
@@ -126,7 +166,8 @@ class Planner:
             position = next(same, len(sources))
             if position == len(sources):
                 sources.append((read.source, axes))
-            arguments.append(Argument(position, read.item, None, read.spec))
+            dtype = getattr(read.source, "dtype", None)  # that of states is known
+            arguments.append(Argument(position, read.item, None, read.spec, dtype))
         cut = {axis for axis, along in enumerate(work.chunks) if along is not None}
         located |= bool(work.starts)
         units = tuple(u if axis in cut else None for axis, u in enumerate(work.units))
@@ -182,14 +223,26 @@ class Planner:
             key = tuple(k for k in kind if k is not None)
             kernels[key] = kernel(self.name, work.records.finish(outputs), len(work.reads), self.precision)
         task = PartialTask(inputs, kernels, self._given(work), tuple(work.starts), tuple(families))
-        self._check(work, [])
+        fields = [fields_of(nodes, chunks) for nodes in together.values()]
+        tiles = [_tiles(family, chunks) for family in families]
+        made_of = zip(fields, tiles, strict=True)
+        self._check(work, [((*kept, (n,)), dtype) for blocks, n in made_of for kept, dtype in blocks])
         name = f"{self.name}-partial-{tokenize(task, [source.name for source, _ in sources], chunks)}"
         graph = layers.blockwise_layer(name, task, sources, chunks, located=True)
         partial = layers.Tuples(name, chunks, graph, meta_from_array(self.like))
         for number, (family, nodes) in enumerate(zip(families, together.values(), strict=True)):
-            states = self._tree(partial, number, family, _fan_in(nodes, chunks))
+            states = self._tree(partial, number, family, self._fan_in(fields[number]))
             for item, node in enumerate(nodes):
                 self._states[id(node)] = states, item if len(nodes) > 1 else None
+
+    def _fan_in(self, fields: budget.Blocks) -> int:
+        """Return how many states a task joins at most; two must fit into memory."""
+        nbytes = max(sum(budget.largest(chunks, dtype) for chunks, dtype in fields), 1)
+        most = max(FAN_IN[0], min(FAN_IN[1], JOINED_BYTES // nbytes))
+        if self.allowed is not None:
+            most = max(2, min(most, int((self.allowed.nbytes / nbytes - budget.MADE) / budget.READ)))
+        budget.check(self.name, self.allowed, [*fields, *fields], fields, ["two states that are joined"])
+        return most
 
     def _tree(self, partial: layers.Tuples, number: int, family: Family, fan_in: int) -> layers.Tuples:
         """Return the joined states of the family of that number, whose lists of nodes are in `partial`."""
@@ -316,7 +369,16 @@ def _kinds(family: Family, chunks: layers.Chunks) -> set[Any]:
     return {(tiles > 0, rest > 0) for tiles, rest in found}
 
 
-def _fan_in(nodes: list[ir.Reduce], chunks: layers.Chunks) -> int:
-    kept = prod(max(along) for axis, along in enumerate(chunks) if axis not in nodes[0].axes)
-    nbytes = sum(2 * kept * node.dtype.itemsize for node in nodes)
-    return max(FAN_IN[0], min(FAN_IN[1], JOINED_BYTES // max(nbytes, 1)))
+def fields_of(nodes: list[ir.Reduce], chunks: layers.Chunks) -> list[tuple[layers.Chunks, np.dtype[Any]]]:
+    """Return the chunks and dtype of each field of the joined states of some reductions over the same axes."""
+    kept = tuple(along for axis, along in enumerate(chunks) if axis not in nodes[0].axes)
+    build = ir.Builder()
+    return [(kept, dtype) for node in nodes for _, _, dtype in parts_of(node, build)]
+
+
+def _tiles(family: Family, chunks: layers.Chunks) -> int:
+    """Return how many states the largest chunk has before they are joined."""
+    if not family.tiled:
+        return 1
+    pairs = [family.tiles(length) for length in chunks[family.axes[0]]]
+    return max(tiles + (rest > 0) for tiles, rest in pairs)

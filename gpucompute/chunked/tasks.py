@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..fusion.tree import TILE
 from .joins import Join, State, UserJoin
 from .kernel import Kernel
@@ -33,12 +33,15 @@ class Argument:
     literal : ndarray or None
         An array that travels with the task, of which each task takes its part.
     spec : tuple of Length
+    dtype : dtype or None
+        What the chunks of an array should be of.
     """
 
     position: int | None
     item: int | None
     literal: Any
     spec: tuple[Length, ...]
+    dtype: np.dtype[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,13 @@ class Inputs:
                 raise ShapeError(
                     f"{self.name}: a chunk has shape {np.shape(block)}, but its Dask array says {expected}; give the "
                     "right chunks= where the array is made (map_blocks, from_delayed)"
+                )
+            wanted = argument.dtype
+            found: Any = getattr(block, "dtype", wanted)
+            if wanted is not None and found.newbyteorder("=") != wanted:
+                raise DTypeError(
+                    f"{self.name}: a chunk is of {found}, but its Dask array says {wanted}; give the right dtype= "
+                    "where the array is made (map_blocks, from_delayed), or convert the chunks there"
                 )
             arrays.append(block)
         return arrays, tuple(symbols)

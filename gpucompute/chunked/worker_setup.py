@@ -1,11 +1,15 @@
 """What runs inside the workers of a cluster: threads and memory set to the worker's share, kernels told and taken.
 
+A worker that cannot read what is sent to it ends, and says why.
 The functions here run in the event loop of a worker, so they take no lock that a compiling thread may hold.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import logging
 import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -18,12 +22,15 @@ from .. import __version__, config, detect, memory
 from ..errors import GpucomputeError
 from ..launch import cubins, drivers
 from ..launch.cache import surroundings
-from ..launch.cpu import get_threads, set_threads
+from ..launch.cpu import set_threads
 from ..limits import cores_available
 from . import device_chunks, shipping
 
 TOPIC = "gpucompute-kernels"
+UNREAD = "gpucompute-unread"  # the topic on which workers tell why they could not read what was sent to them
+LAST_WORDS = 2.0  # seconds that telling may take: the scheduler may be gone
 INTERVAL = 500  # ms between two looks at the folders of kernels: a stat() of each
+READING = logging.getLogger("distributed.protocol.core")
 IDLE_SHARE = 8  # the pool of results keeps at most 1/8 of the worker's memory limit idle, as gpucompute.memory does
 
 
@@ -42,10 +49,18 @@ class Site(NamedTuple):
     memory_limit: int | None
 
 
-def describe(dask_worker: Any) -> Site:
-    """Return what `shipping` needs to know of a worker."""
-    limit = dask_worker.memory_manager.memory_limit
-    return Site(shipping.place(), families(_architectures(dask_worker)), __version__, get_threads(), limit)
+def describe(threads: int | None, dask_worker: Any) -> Site:
+    """Return what `shipping` and the plan need to know of a worker that gets so many threads, or its own number."""
+    limit, share = dask_worker.memory_manager.memory_limit, share_of(threads, dask_worker)
+    return Site(shipping.place(), families(_architectures(dask_worker)), __version__, share, limit)
+
+
+def share_of(threads: int | None, worker: Any) -> int:
+    """Return how many threads the kernels of a worker may use: what it is given, no more than its cores or a wish."""
+    share: int = worker.state.nthreads if threads is None else threads
+    if os.environ.get("GPUCOMPUTE_NUM_THREADS", "").strip():
+        share = min(share, config.integer("GPUCOMPUTE_NUM_THREADS", share, minimum=1))
+    return max(1, min(share, cores_available()))
 
 
 def families(architectures: Iterable[str]) -> dict[str, str]:
@@ -70,6 +85,16 @@ def _architectures(worker: Any) -> list[str]:
         return []
 
 
+class Unread(logging.Handler):
+    """Keeps why something that was sent to this process could not be read: the worker ends of that, in silence."""
+
+    error: BaseException | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.error = record.exc_info[1]
+
+
 class Setup(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     """Set threads and memory to the worker's share, and tell the client of kernels that are compiled."""
 
@@ -81,25 +106,29 @@ class Setup(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
         if detect.search().gpus:  # else the import of dask.array, and of CuPy with it, would hold up the event loop
             device_chunks.watch()
             device_chunks.register_states()
-        share = worker.state.nthreads if self.threads is None else self.threads
-        chosen = os.environ.get("GPUCOMPUTE_NUM_THREADS", "").strip()
-        if chosen:
-            share = min(share, config.integer("GPUCOMPUTE_NUM_THREADS", share, minimum=1))
-        set_threads(max(1, min(share, cores_available())))
+        set_threads(share_of(self.threads, worker))
         limit = worker.memory_manager.memory_limit
         if limit:
             memory.set_limit(min(memory.stats().limit, limit // IDLE_SHARE))
         self._worker = worker
         self._stamps: dict[str, int] = {}
         self._seen: dict[str, set[str]] = {}
-        self._site = describe(worker)
+        self._site = describe(self.threads, worker)
         self._tell(first=True)
         self._timer = PeriodicCallback(self._look, INTERVAL)
         self._timer.start()
+        self._unread = Unread()
+        READING.addHandler(self._unread)
 
-    def teardown(self, worker: Any) -> None:
+    async def teardown(self, worker: Any) -> None:
         """Called when the worker or the client closes."""
         self._timer.stop()
+        READING.removeHandler(self._unread)
+        error = self._unread.error
+        if error is not None and worker.status == Status.closing:  # the stream of events is closed by now
+            with contextlib.suppress(OSError, TimeoutError):
+                told = worker.scheduler.log_event(topic=UNREAD, msg=f"{type(error).__name__}: {error}")
+                await asyncio.wait_for(told, LAST_WORDS)
 
     def _look(self) -> None:
         self._tell()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from ..errors import FusionError, OptionError, ShapeError
+from . import ir
+from .depth import deep
 from .layout import Layout
 from .plan import plan
 from .program import Program
@@ -142,6 +144,10 @@ class Fused:
             return found
 
     def _program(self, traced: Trace, arrays: list[Any]) -> Any:
+        with deep(len(ir.postorder(traced.outputs))):
+            return self._made(traced, arrays)
+
+    def _made(self, traced: Trace, arrays: list[Any]) -> Any:
         fast = self.precision == "fast"
         if any(type(array) is not np.ndarray for array in arrays):
             from .cuda.device import DeviceProgram

@@ -16,7 +16,7 @@ from .location import fusion_error
 from .proxy import Traced, contains_traced
 from .selection import Selected
 from .sizes import plain
-from .tracer import WEAK_DTYPES, DType, Source, Tracer, Weak, check_kind, native, negative_power, weak_type
+from .tracer import WEAK_DTYPES, DType, Source, Tracer, Weak, check_kind, native, negative_power, refuse_lazy, weak_type
 
 _BUFFERS = (memoryview, array.array)  # arrays without NumPy's attributes
 
@@ -257,6 +257,7 @@ def _template(value: Any, tracer: Tracer, outputs: list[ir.Node]) -> Any:
             f"the function returns a {type(value).__name__} that holds arrays; return an array, or a tuple, list, "
             "named tuple or dict of arrays"
         )
+    refuse_lazy(value, "returns")
     return plain(value)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import ops
-from ..hardware import library_of_type
+from ..hardware import library_of, library_of_type
 from . import ir
 from .location import fusion_error, user_line
 from .sizes import Ratio, Size
@@ -93,6 +93,18 @@ def _unlike_arrays(kind: Any) -> str:
     if getattr(kind, "__array_ufunc__", None) in (None, np.ndarray.__array_ufunc__) or library_of_type(kind) != "numpy":
         return ""
     return "what it holds besides its numbers (labels, units) would be lost; pass np.asarray(x), or x.data of xarray"
+
+
+def refuse_lazy(value: Any, does: str) -> None:
+    """Refuse a Dask array that the function has from elsewhere, or a list with one: a trace would compute it."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            refuse_lazy(item, does)
+    elif library_of(value) == "dask":
+        raise fusion_error(
+            f"the function {does} a Dask array of shape {value.shape} that is not among its arguments; pass it as an "
+            "argument"
+        )
 
 
 class Tracer:
@@ -177,6 +189,7 @@ class Tracer:
         if not (isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(value, "__array__")):
             kind = type(value).__name__
             raise fusion_error(f"a value of type {kind} cannot be fused: expected an array or a number")
+        refuse_lazy(value, "reads")
         check_kind(value, "an array that the function reads")
         array = self._assemble(value) if isinstance(value, (list, tuple)) else np.asarray(value)
         if isinstance(array, ir.Node):

@@ -223,7 +223,8 @@ class UserDefinedReduction:
         self._dtype = None if dtype is None else np.dtype(dtype)
         self._known: dict[DType, ir.UserReduction] = {}
         self._fused: Any = None
-        self.__name__ = name or getattr(combine, "__name__", "reduction")
+        named = getattr(map, "__name__", "<lambda>")
+        self.__name__ = name or ("reduction" if named == "<lambda>" else named)
 
     def __call__(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         if find_tracer((x,)) is not None:

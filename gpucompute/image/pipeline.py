@@ -101,6 +101,7 @@ class Compose:
         if layout not in LAYOUTS:
             raise OptionError(f"Compose(layout={layout!r}): expected one of {', '.join(LAYOUTS)}")
         self.layout = layout
+        self.__name__ = "compose"  # what Dask calls the tasks of map_blocks, which else bear the repr
         self._plan = lru_cache(maxsize=PLANS)(self._make_plan)
 
     def __repr__(self) -> str:

@@ -55,7 +55,7 @@ CALLS = {
     "standardise tiles": (standardise, of_tiles),
     "softmax over whole rows": (softmax, x),
     "softmax over cut rows": (softmax, uneven),
-    "several results": (lambda x: {"sin": np.sin(x), "all": [np.cos(x), x.sum(), x.argmax(axis=0)]}, x),
+    "several results": (lambda x: {"sin": np.sin(x * x), "all": [np.cos(x * x), x.sum(), x.argmax(axis=0)]}, x),
     "two families": (lambda x: (x.mean(0), x.max(1)), uneven),
     "exact": (lambda x: ((x * 9).astype("i4").var(), x.min()), x),
     "moved between chunks": (lambda x: (x * 2).reshape(4, 1024) + 1, x),
@@ -67,6 +67,12 @@ CALLS = {
     "of an array that is not there yet": (lambda x: x - x.max(0), da.ones((1024, 4), chunks=128) * 2),
     "of a store": (standardise, gp.chunked.from_array(Store(), chunks=(256, 4))),
     "users' functions": (lambda x: leaky(x) / norm(x, axis=0), x),
+    "of the other byte order": (standardise, x.astype(">f4").persist(scheduler="sync")),
+    "the other byte order, as it is": (lambda x: (x[100:], x * 2), x.astype(">f4").persist(scheduler="sync")),
+    "with empty chunks": (standardise, da.from_array(normal(1024, 4), chunks=((512, 0, 512), 4))),
+    "empty": (lambda x: (x * 2, x.sum(0)), x[:0]),
+    "padded": (lambda x: np.pad(x, 2, mode="edge") * 2, x),
+    "a slice of a product": (lambda x: (x * x.max(0))[5:] + 1, x),
     "nothing": (lambda x: x, x),
 }
 

@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from chunk_checks import assert_same, cut, normal, tasks
+from dask.utils import key_split
 
 import gpucompute as gp
 
@@ -38,7 +39,14 @@ MAPS = {
     "gathered along the cut axis": lambda x: x[np.array([33, 0, -1])],
     "stacked": lambda x: np.stack([x, -x]),
     "joined": lambda x: np.concatenate([x, x * 2, x[:3]]),
-    "padded": lambda x: np.pad(x, 1, mode="edge"),
+    "padded": lambda x: np.pad(x * 2, 1, mode="edge"),
+    "padded by reflection": lambda x: np.pad(x, ((3, 2), (0, 1)), mode="reflect") + 1,
+    "padded symmetrically": lambda x: np.pad(x + x.T[:1, :1], ((0, 45), (2, 0)), mode="symmetric"),
+    "padded with itself": lambda x: np.pad(x, ((90, 1), (0, 0)), mode="wrap"),
+    "tiled": lambda x: np.tile(x * 2, (2, 3)) + 1,
+    "tiled into more axes": lambda x: np.broadcast_to(x, (3, *x.shape)).reshape(120, 12) * np.tile(x, (3, 2, 1))[1, 0],
+    "slices of a centred array": lambda x: (x - x.max(0))[5:, ::-1] + (x * x.min(0))[:-5],
+    "a slice of an outer product": lambda x: (x[:, 0, None] * x[:, 1])[3:, ::2],
     "rolled": lambda x: np.roll(x, 3, axis=0),
     "positions": lambda x: np.tril(x) + np.arange(40)[:, None],
     "a triangle": lambda x: np.tril(x),
@@ -94,11 +102,77 @@ def test_one_task_for_each_chunk():
     assert tasks(gp.fuse(lambda a, b: a / b)(x, x + 1))["fused"] == 4
 
 
-def test_several_results_share_their_task():
-    def two(x):
+PROGRAMS = {
+    "reversed": lambda m, x, y, z: (x * y)[::-1],
+    "cut off": lambda m, x, y, z: (x * y + z)[5:],
+    "whole chunks": lambda m, x, y, z: (x * y)[10:] + 1,
+    "one chunk": lambda m, x, y, z: (x * y)[10:20],
+    "every second": lambda m, x, y, z: m.sqrt(abs(x.T * y.T)[:, ::2]),
+    "neighbours": lambda m, x, y, z: m.diff(m.sqrt(abs(x * y + z)), axis=0),
+    "neighbours of neighbours": lambda m, x, y, z: m.diff(m.diff(x, axis=0), axis=0),
+    "of one input": lambda m, x, y, z: m.exp(x * 2)[3:] + 1,
+    "mirrored": lambda m, x, y, z: (x * x[:, ::-1])[3:],
+    "outer": lambda m, x, y, z: (x[:, :1] * y[:, 0])[5:],
+    "outer neighbours": lambda m, x, y, z: m.diff(x[:, :1] * y[:, 0], axis=0),
+    "centred": lambda m, x, y, z: (x - x.max(0))[5:],
+    "with a NumPy array": lambda m, x, y, z: (x * values)[5:],
+    "with a large NumPy array": lambda m, x, y, z: (x[:, :1] * large)[5:],
+    "a triangle": lambda m, x, y, z: m.tril(x)[5:],
+    "rolled": lambda m, x, y, z: m.roll(x * y, 3, axis=0) + 1,
+    "tiled": lambda m, x, y, z: m.tile(x * 2, 2) + 1,
+    "tiled along the cut axis": lambda m, x, y, z: m.tile(x * 2, (2, 1)) + 1,
+    "padded": lambda m, x, y, z: m.pad(x, 1, mode="edge"),
+    "padded by reflection": lambda m, x, y, z: m.pad(x * y, 3, mode="reflect") + 1,
+}
+large = normal(40, 500)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_more_tasks_than_dask(name):
+    program, arrays = PROGRAMS[name], [da.from_array(normal(40, 12, seed=i), chunks=(10, 12)) for i in range(3)]
+    got, want = gp.fuse(lambda *given: program(np, *given))(*arrays), program(da, *arrays)
+    assert tasks(got).total() <= tasks(want).total()
+    np.testing.assert_allclose(got.compute(scheduler="sync"), want.compute(scheduler="sync"), rtol=1e-6)
+
+
+def test_values_that_are_used_twice_are_sliced_once():
+    def doubled(x, y):
+        for _ in range(40):  # 2**40 paths lead to the inputs
+            x = x * x + y
+        return x[5:]
+
+    for second, each in ((x, 4), (x + 1, 8)):
+        assert tasks(gp.fuse(doubled)(x, second)).total() <= each
+
+
+def test_padding_keeps_the_chunks():
+    padded = gp.fuse(lambda x: np.pad(x, 1, mode="edge"))(x)
+    assert padded.chunks == ((1, 10, 10, 10, 10, 1), (14,))
+    assert gp.fuse(lambda x: np.pad(x, ((100, 0), (0, 0)), mode="wrap"))(x).numblocks == (2 + 4 + 4 + 4, 1)
+
+
+def test_other_byte_orders_take_no_tasks():
+    swapped = cut(values.astype(">f4"), 10, 12)
+    assert tasks(gp.fuse(lambda x: np.exp(x) - x.max(0))(swapped)).total() == 4 + 1 + 4
+    for function in (lambda x: x, lambda x: x[5:], lambda x: np.roll(x, 3, 0), lambda x: x.reshape(12, 40)):
+        assert_same(function, swapped)
+    others = gp.fuse(lambda x, y, t: (x + 1 + t, y[5:]))(swapped.astype(">f8"), x, memoryview(b"abcdefghijkl"))
+    assert not tasks(others[1])["native"]
+
+
+def test_results_that_share_work_share_their_task(tmp_path):
+    def shared(x):
+        y = np.exp(x)
+        return np.sin(y), np.cos(y), x * 2
+
+    def apart(x):
         return np.sin(x), np.cos(x)
 
-    assert tasks(*gp.fuse(two)(x)) == {"two-several": 4, "two": 8}
+    assert tasks(*gp.fuse(shared)(x)) == {"shared-several": 4, "shared": 12}
+    assert tasks(*gp.fuse(apart)(x)) == {"apart": 8}  # as many as Dask's
+    gp.chunked.to_zarr(x, tmp_path / "x.zarr")
+    stored = gp.chunked.from_zarr(tmp_path / "x.zarr", chunks=x.chunks)
+    assert tasks(*gp.fuse(apart)(stored)) == {"apart-several": 4, "apart": 8}  # which read it once
 
 
 def test_tasks_bear_the_users_names():
@@ -109,7 +183,18 @@ def test_tasks_bear_the_users_names():
     def centred(x):
         return x - x.mean(0)
 
+    def squared(a):
+        return a * a
+
     assert set(tasks(leaky(x))) == {"leaky"}
+    total = gp.reduction(squared, lambda a, b: a + b, 0.0)
+    assert set(tasks(total(x, 1))) == {"squared"}
+    total.__name__ = "energy"
+    assert set(tasks(total(x + 0, 1))) >= {"energy"}
+    unnamed = gp.reduction(lambda a: a * a, lambda a, b: a + b, 0.0)
+    assert set(tasks(unnamed(x, 1))) == {"reduction"}
+    blocks = x.map_blocks(gp.image.Compose([gp.image.Resize(8)]), dtype="f4", chunks=(4, 3, 8, 8))
+    assert key_split(blocks.name) == "compose"
     assert tasks(gp.fuse(centred)(x)) == {"centred-partial": 4, "centred-reduced": 1, "centred": 4}
     assert_same(leaky, x)
 
@@ -153,6 +238,19 @@ def test_a_chunk_of_another_shape_than_its_array_says():
     wrong = x.map_blocks(lambda block: block[:5], dtype=x.dtype, chunks=x.chunks)
     with pytest.raises(gp.ShapeError, match=r"a chunk has shape \(5, 12\), but its Dask array says"):
         gp.fuse(lambda x, y: x + y)(x, wrong).compute(scheduler="sync")
+
+
+def test_a_chunk_of_another_dtype_than_its_array_says():
+    whole = da.arange(8, chunks=4)
+    for wrong, text in [
+        (whole.map_blocks(lambda block: block / 3, dtype="i8"), "a chunk is of float64, but its Dask array says int64"),
+        (whole.map_blocks(lambda block: block.astype("i4"), dtype="f8"), "of int32, but its Dask array says float64"),
+    ]:
+        for function in (lambda x: x + 1, lambda x: x.sum()):
+            with pytest.raises(gp.DTypeError, match=text):
+                gp.fuse(function)(wrong).compute(scheduler="sync")
+    swapped = whole.map_blocks(lambda block: block.astype(">i8"), dtype="i8")
+    assert gp.fuse(lambda x: x + 1)(swapped).compute(scheduler="sync").tolist() == list(range(1, 9))
 
 
 def test_an_index_out_of_range_names_the_line():

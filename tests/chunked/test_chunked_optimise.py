@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
 import dask
 import dask.array as da
 import numpy as np
@@ -10,7 +16,7 @@ from chunk_checks import cut, normal, tasks
 from numpy.lib.stride_tricks import sliding_window_view
 
 import gpucompute as gp
-from gpucompute.chunked.optimise import Compiled
+from gpucompute.chunked.foreign import Compiled
 
 x = cut(normal(120, 8).astype(np.float64), 30, 4)
 y = cut(normal(120, 8, seed=1).astype(np.float64), 30, 4)
@@ -22,6 +28,11 @@ def kernels(array):
     found = [task for task in dict(graph).values() if hasattr(task, "func")]
     inner = [part for task in found for arg in task.args if isinstance(arg, dict) for part in arg.values()]
     return [task.func for task in (*found, *inner) if isinstance(getattr(task, "func", None), Compiled)]
+
+
+def runs_plain(task):
+    """Tell whether what was compiled has run as NumPy does."""
+    return task._plain
 
 
 def compare(array, *, rtol=0.0):
@@ -78,6 +89,45 @@ def test_what_reads_several_arrays_is_computed_once():
     assert after == before
 
 
+def together(*arrays):
+    """Return how many tasks arrays take together, plain and compiled, after a check that results agree."""
+    plain, before = dask.compute(*arrays, scheduler="sync"), tasks(*arrays).total()
+    with gp.chunked.install():
+        got, after = dask.compute(*arrays, scheduler="sync"), tasks(*arrays).total()
+    for one, other in zip(got, plain, strict=True):
+        assert one.dtype == other.dtype
+        assert type(one) is type(other)
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+    return before, after
+
+
+def test_reductions_that_read_the_same_chunks_share_tasks():
+    before, after = compare((x - x.mean(axis=0)) / x.std(axis=0), rtol=1e-12)
+    assert after == before - 8
+    before, after = together(x.min(), x.max(axis=0), da.nansum(x * 2 + 1, axis=1), (x > 0).any(), x.var(axis=1))
+    assert after == before - 4 * 8
+    before, after = together(x.sum(axis=0), y.sum(axis=0), (x * y).sum(axis=0))
+    assert after == before  # three sets of chunks
+
+
+def test_reductions_within_chunks_take_no_more_tasks():
+    whole = x.rechunk((30, 8))
+    assert len(set(together(whole.mean(axis=1), whole.std(axis=1), whole.max(axis=1)))) == 1
+    masked = da.ma.masked_greater(x, 0.5)
+    before, after = compare(da.ma.filled(masked.max(axis=0), 0) - da.ma.filled(masked.min(axis=0), 0))
+    assert after == before - 8
+    before, after = compare((x - x.mean(axis=0)) / x.std(axis=0, split_every=3), rtol=1e-12)
+    assert after < before
+
+
+def test_tasks_travel():
+    deviations = (x - x.mean(axis=0)) / x.std(axis=0) * 2
+    graph = dict(gp.chunked.optimize(deviations).__dask_graph__())
+    arrived = pickle.loads(pickle.dumps(graph))
+    keys = deviations.__dask_keys__()
+    np.testing.assert_array_equal(dask.get(arrived, keys)[1], dask.get(graph, keys)[1])
+
+
 def test_fused_functions_that_follow_one_another_are_one_kernel():
     first, second = gp.fuse(lambda x: x * 2 + 1), gp.fuse(lambda x: np.sqrt(abs(x)))
     compare(second(first(x)) - 1)
@@ -101,6 +151,119 @@ def test_blocks_that_a_kernel_cannot_take_run_as_they_are():
     compare(((x + 1j) * (y - 1j)).real + 1)
     times = cut(np.arange(12).astype("M8[s]"), 4)
     compare(((times + np.timedelta64(1, "s")) - times).astype(int) + 1)
+
+
+row = np.array([1.0, -2.0, 3.0, 0.5])
+WITH_ARRAYS = {
+    "operands": lambda: (x * 2).map_blocks(np.subtract, row) * 3,
+    "blockwise": lambda: da.blockwise(np.multiply, "ij", x + 1, "ij", row, None, dtype=x.dtype) - x,
+    "indices": lambda: (x * 2).map_blocks(np.take, np.array([2, 0, 1, 1]), axis=1) + 1,
+    "limits": lambda: (x * 2).map_blocks(np.clip, -row, row * 2) + 1,
+    "counts": lambda: (x * 2).map_blocks(np.repeat, np.array([2, 0, 1, 1]), axis=1) + 1,
+    "appended": lambda: (x * 2).map_blocks(np.append, np.zeros((30, 1)), axis=1, chunks=(30, 5)) + 1,
+    "a list": lambda: (x * 2).map_blocks(np.add, [1, 2, 3, 4]) + 1,
+}
+
+
+@pytest.mark.parametrize("name", WITH_ARRAYS)
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_arrays_among_the_arguments(name):
+    compare(WITH_ARRAYS[name]())
+    (task,) = set(kernels(WITH_ARRAYS[name]()))
+    assert not runs_plain(task)
+
+
+def of(dtype, *values):
+    return cut(np.array(values, dtype), 2)
+
+
+WITH_NUMBERS = {
+    "comparisons beyond int64": lambda: (of("u8", 0, 2**64 - 1, 3) < 2**70) & (of("u8", 0, 2**64 - 1, 3) > 2**63),
+    "sums beyond int64": lambda: (of("u8", 0, 7, 3) + 2**63) + 1,
+    "a hash": lambda: (of("u8", 9, 2**64 - 1, 3) ^ (of("u8", 9, 2**64 - 1, 3) >> np.uint64(33))) * 0xFF51AFD7ED558CCD,
+    "roots by powers": lambda: (of("f8", -np.inf, -0.0, 4) ** 0.5) * 1,
+    "squares of truths": lambda: (of("?", 1, 0, 1) ** 2) + 1,
+    "powers of two": lambda: 1 - (2 ** of("i8", 0, 5, 62)),
+    "numbers of NumPy": lambda: (of("f4", 1, 2, 3) * np.float64(0.1) + np.float32(0.1)) * 2,
+}
+
+
+@pytest.mark.parametrize("name", WITH_NUMBERS)
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_numbers_among_the_arguments(name):
+    array = WITH_NUMBERS[name]()
+    compare(array)
+    got = gp.chunked.optimize(array).compute(scheduler="sync")
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(array.compute(scheduler="sync")))
+    assert not any(map(runs_plain, kernels(array)))
+
+
+def test_other_numbers_need_no_other_kernel():
+    def program(array, factor):
+        return da.where(array * factor > np.float32(factor), array / factor, -factor)
+
+    (one,) = set(kernels(program(x, 2.5)))
+    (other,) = set(kernels(program(y, 3.5)))
+    assert other is one
+    assert set(kernels(program(x, 2))) == {one}
+    assert set(kernels(program(x, 2**70))) != {one}
+    (square,), (cube,) = (set(kernels(x**power + 1)) for power in (2, 3))
+    assert square is not cube
+
+
+def tokens():
+    turned = y[::-1]
+    return sorted(
+        {task.token for task in kernels((x * 2 + turned * 3) * (x - np.float32(1)) / (turned**3 + x * 5 + 7))}
+    )
+
+
+def test_tokens_are_those_of_other_processes():
+    """Sets of texts have another order there."""
+    code = "from test_chunked_optimise import tokens; print(*tokens())"
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == tokens()
+
+
+def test_errors_are_those_of_numpy():
+    negative = 1 - (2 ** of("i8", 5, -1, 2))
+    far = (x * 2).map_blocks(np.take, np.array([0, 99]), axis=1, dtype=x.dtype, meta=x._meta) + 1
+    large = (of("i8", 1, 2).map_blocks(np.add, 2**63, dtype="i8", meta=np.empty(0, "i8"))) * 2
+    for array in (negative, far, large):
+        with pytest.raises(Exception) as plain:  # noqa: PT011 (whichever NumPy raises)
+            array.compute(scheduler="sync")
+        with gp.chunked.install(), pytest.raises(type(plain.value)) as got:
+            array.compute(scheduler="sync")
+        assert str(got.value) == str(plain.value)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_integers_of_floats_that_do_not_fit_are_those_of_numpy(dtype):
+    limits = np.iinfo(dtype)
+    inside = [limits.min / 2, 0.9, 99.5, np.nextafter(float(limits.max), 0)]
+    outside = [limits.min - 2.0**12, np.inf, np.nan, 1e10]
+    fits = (of("f8", *inside) * 1).astype(dtype)
+    compare(fits)
+    (task,) = set(kernels(fits))
+    assert task._fused(np.array(inside), 1)[1]  # nothing is left to NumPy
+    compare((of("f8", *inside, *outside) * 1).astype(dtype))
+    compare((of("f2", 1, np.inf, np.nan, 3) * 1).astype(dtype))
+    compare((of("f8", *inside, *outside) * 1).astype(dtype).max(axis=0))
+
+
+def test_results_without_axes_are_of_numpys_kind():
+    nothing = da.from_array(np.array(3.5))
+    compare(da.where(nothing > 1, nothing * 2, 0))
+    compare(da.where(nothing > 1, nothing * 2, 0) + 1)
+    compare((nothing * 2).astype("f4"))
 
 
 def test_optimize_returns_the_same_kind_of_collection():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 from chunk_checks import assert_near, assert_same, cut, normal, tasks
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpucompute as gp
+from gpucompute.chunked import budget
 from gpucompute.chunked.joins import Join
 from gpucompute.chunked.partial import Node, fold_tiles, merge, root
 from gpucompute.fusion import tree
@@ -150,3 +152,28 @@ def test_nodes_of_any_chunks_of_tiles_make_the_tree(tiles, rest, op):
     for place in range(len(nodes)):  # as two tasks of a tree would
         top = root((join,), [*merge((join,), nodes[:place]), *merge((join,), nodes[place:])])
         assert join.finish(top.states[0], top.count) == tree.reduce_rows(op, numbers)
+
+
+def test_states_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
+    """Of 8 MiB each: a partial task holds 2.5 times what it reads and twice its states, one that joins two at least."""
+    x = da.zeros((16, 1 << 20), chunks=(1, 1 << 20))
+
+    def made(function, room):
+        monkeypatch.setattr(budget, "limit", lambda like=None: budget.Limit(room << 20, "a worker"))
+        return gp.fuse(function)(x)
+
+    made(lambda x: x + 1, 37)
+    with pytest.raises(gp.DeviceMemoryError, match=r"16.00 MiB and makes 8.00 MiB \(two states that are joined\)"):
+        made(lambda x: x.max(0), 50)
+    pairs = made(lambda x: x.max(0), 57)
+    assert tasks(pairs)["fused-combine"] == 14  # two at a time, where four do not fit
+    with pytest.raises(gp.DeviceMemoryError, match=r"reads 8.00 MiB and makes 32.00 MiB"):
+        made(lambda x: (x.std(0), x.argmin(0)), 80)
+    assert tasks(made(lambda x: x.max(0), 1000)) == {"fused-partial": 16, "fused-combine": 4, "fused-reduced": 1}
+
+
+def test_chunks_that_dask_makes_on_the_way_must_fit_too(monkeypatch):
+    x = da.zeros((4096, 6144), chunks=(128, 3072))
+    monkeypatch.setattr(budget, "limit", lambda like=None: budget.Limit(64 << 20, "a worker"))
+    with pytest.raises(gp.DeviceMemoryError, match=r"makes 192.00 MiB"):
+        gp.fuse(lambda x: np.reshape(x * 2, (6144, 4096)))(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 
 import cloudpickle
 import dask
@@ -10,9 +11,10 @@ import dask.array as da
 import numpy as np
 import pytest
 from chunk_checks import assert_same, cut, normal, tasks
+from dask.delayed import Delayed
 
 import gpucompute as gp
-from gpucompute.chunked import budget
+from gpucompute.chunked import budget, targets
 from gpucompute.errors import ChunkError
 
 zarr = pytest.importorskip("zarr")
@@ -47,10 +49,111 @@ def test_a_result_goes_to_zarr_and_comes_back(store, tmp_path):
     np.testing.assert_array_equal(back.compute(scheduler="sync"), gp.fuse(standardise)(values))
     uneven = cut(values, (1000, 96, 3000), 10)
     delayed = gp.chunked.to_zarr(uneven, tmp_path / "group.zarr", "a/b", compute=False)
-    dask.compute(delayed, scheduler="sync")
+    assert isinstance(delayed, Delayed)
+    assert delayed.compute(scheduler="sync") is None
     np.testing.assert_array_equal(zarr.open(tmp_path / "group.zarr", path="a/b", mode="r")[:], values)
-    with pytest.raises(gp.OptionError, match=r"is a group; give component= .* b"):
-        gp.chunked.from_zarr(tmp_path / "group.zarr", "a")
+
+
+@pytest.mark.parametrize(
+    ("component", "text"),
+    [
+        (None, r" is a group; give component= one of its arrays: inner/a, top"),
+        ("inner", r", 'inner'\) is a group; give component= one of its arrays: inner/a, top"),
+        ("innre/a", r", 'innre/a'\) is not there; give component= one of its arrays: inner/a, top"),
+        ("top/a", r", 'top/a'\) is not there; give"),
+    ],
+)
+def test_arrays_of_a_group_are_named(tmp_path, component, text):
+    group = zarr.create_group(tmp_path / "g.zarr")
+    for name in ("inner/a", "top"):
+        group.create_array(name, shape=(3,), dtype="f4")[:] = [1, 2, 3]
+    for store in (tmp_path / "g.zarr", group):
+        with pytest.raises(gp.OptionError, match=text):
+            gp.chunked.from_zarr(store, component)
+        np.testing.assert_array_equal(gp.chunked.from_zarr(store, "inner/a").compute(scheduler="sync"), [1, 2, 3])
+    np.testing.assert_array_equal(gp.chunked.from_zarr(group["inner"], "a").compute(scheduler="sync"), [1, 2, 3])
+    with pytest.raises(gp.OptionError, match=r"'a'\) is not there; .*: there are none"):
+        gp.chunked.from_zarr(group["top"], "a")
+    with pytest.raises(FileNotFoundError):
+        gp.chunked.from_zarr(tmp_path / "nothing.zarr", "a")
+
+
+def test_a_store_that_was_deleted_is_an_error(store):
+    """Zarr gives fill values for chunks that are missing, and for all of them when the whole store is."""
+    x = gp.chunked.from_zarr(store)
+    shutil.rmtree(store)
+    with pytest.raises(ChunkError, match=rf"cannot read elements .*FileNotFoundError: {store} is there no more"):
+        x.sum().compute(scheduler="sync")
+
+
+def test_arrays_that_are_not_dask(tmp_path):
+    gp.chunked.to_zarr(values, tmp_path / "x.zarr")
+    np.testing.assert_array_equal(zarr.open(tmp_path / "x.zarr", mode="r")[:], values)
+    assert gp.chunked.to_host(values) is values
+
+    class DataArray:
+        dims, data = ("row", "column"), values
+
+    with pytest.raises(gp.DTypeError, match=r"to_zarr of DataArray: expected an array; give its \.data"):
+        gp.chunked.to_zarr(DataArray(), tmp_path / "y.zarr")
+
+
+@pytest.mark.parametrize("shards", [None, (200, 10)])
+def test_to_zarr_into_an_array_that_is_there(tmp_path, shards):
+    target = zarr.create_array(tmp_path / "x.zarr", shape=values.shape, dtype="f8", chunks=(100, 5), shards=shards)
+    x = cut(values, (1000, 96, 3000), 10)
+    edges = np.cumsum(targets.fitted(x, target, ()).chunks[0])[:-1]
+    assert edges.size == 1 and edges % (shards or target.chunks)[0] == 0, "two tasks write to one chunk"
+    gp.chunked.to_zarr(x, target)
+    np.testing.assert_array_equal(target[:], values)
+    with pytest.raises(gp.ShapeError, match=r"x.zarr has shape \(4096, 10\), and what is to be written \(4096, 5\)"):
+        gp.chunked.to_zarr(x[:, :5], target)
+    with pytest.raises(gp.OptionError, match="overwrite and checksum given together with"):
+        gp.chunked.to_zarr(x, target, overwrite=True, checksum=True)
+
+
+@pytest.mark.parametrize("reread", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_source_is_not_overwritten(store, tmp_path, monkeypatch, reread, fused):
+    x = gp.chunked.from_zarr(store, chunks=(512, 10), reread=reread)
+    x = gp.fuse(standardise)(x) if fused else x * 2
+    monkeypatch.chdir(tmp_path)
+    for target, component in [(store, None), ("x.zarr", None), (tmp_path, "x.zarr")]:
+        with pytest.raises(gp.OptionError, match=r"is computed from .*x\.zarr, which would be overwritten"):
+            gp.chunked.to_zarr(x, target, component, overwrite=True)
+    with pytest.raises(gp.OptionError, match="which would be overwritten"):
+        gp.chunked.to_zarr(x, zarr.open_array(store))
+    np.testing.assert_array_equal(zarr.open(store, mode="r")[:], values)
+    other = tmp_path / "y.zarr"
+    for _ in range(2):
+        gp.chunked.to_zarr(x, other, overwrite=True)
+    gp.chunked.to_zarr(da.zeros(3), store, overwrite=True)
+    assert zarr.open(store, mode="r").shape == (3,)
+
+
+def test_a_group_in_which_a_source_lies_is_not_overwritten():
+    memory = zarr.storage.MemoryStore()
+    gp.chunked.to_zarr(cut(values, 1024, 10), memory, "a/b")
+    with pytest.raises(gp.OptionError, match="which would be overwritten"):
+        gp.chunked.to_zarr(gp.chunked.from_zarr(memory, "a/b") + 1, memory, "a", overwrite=True)
+    gp.chunked.to_zarr(gp.chunked.from_zarr(memory, "a/b") + 1, memory, "a/bc", overwrite=True)
+    np.testing.assert_array_equal(gp.chunked.from_zarr(memory, "a/bc").compute(scheduler="sync"), values + 1)
+
+
+def test_memory_of_this_process_is_not_written_by_others():
+    x = da.ones((40, 4), chunks=10)
+    memory = zarr.storage.MemoryStore()
+    gp.chunked.to_zarr(x, memory)
+    assert zarr.open(memory)[:].sum() == 160
+    lost = "into the memory of this process: the tasks run in other processes, and what they write would be lost"
+    with dask.config.set(scheduler="processes"):
+        for store in (memory, {}, zarr.open(memory)):
+            with pytest.raises(gp.OptionError, match=lost):
+                gp.chunked.to_zarr(x * 2, store)
+    delayed = gp.chunked.to_zarr(x * 2, zarr.open(memory), compute=False)
+    with pytest.raises(gp.OptionError, match=lost):
+        delayed.compute(scheduler="processes")
+    assert zarr.open(memory)[:].sum() == 160
 
 
 def test_a_memory_map_travels_as_its_file(tmp_path):

@@ -1,15 +1,14 @@
-"""`start_cluster`: the plan, what workers are given, clusters that exist, kernels that travel, and errors."""
+"""`start_cluster`: what workers are given, clusters that exist, kernels that travel, and errors."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,12 +20,11 @@ pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
 import dask
 from deadline import deadline_fixture  # noqa: F401
-from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
 
 import gpucompute as gp
-from gpucompute import config, detect, limits
+from gpucompute import config, limits
 from gpucompute.chunked import cluster as cluster_module
-from gpucompute.chunked import plan as plan_module
 from gpucompute.chunked import shipping, worker_setup
 from gpucompute.chunked.cluster import Cluster, start_cluster
 from gpucompute.errors import ClusterError
@@ -40,128 +38,6 @@ def running_fixture() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(name="gpus")
-def gpus_fixture(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let GPUs be found, and packages be installed or not."""
-
-    def pretend(count: int, packages: str = "dask_cuda cupy numba_cuda", memory: int = 10 * GIB) -> None:
-        found = tuple(detect.Gpu(f"GPU-{i}", "Test GPU", memory) for i in range(count))
-        monkeypatch.setattr(detect, "search", lambda: detect.Search(found, True, True, ("looked there",)))
-        monkeypatch.setattr(plan_module, "find_spec", lambda name: object() if name in packages.split() else None)
-        monkeypatch.setattr(limits, "cores_available", lambda: 16)
-        monkeypatch.setattr(limits, "memory_available", lambda: 64 * GIB)
-
-    return pretend
-
-
-def plan(**options: Any) -> plan_module.Plan:
-    return start_cluster(**options, plan_only=True).plan
-
-
-@pytest.mark.parametrize("cores", [1, 2, 3, 7, 12, 64])
-@pytest.mark.parametrize("workers", [None, 1, 5])
-def test_threads_of_workers_fit_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, workers: int | None) -> None:
-    monkeypatch.setattr(limits, "cores_available", lambda: cores)
-    made = plan(device="cpu", workers=workers)
-    assert made.workers == workers or workers is None
-    assert made.kernel_threads == made.threads_per_worker
-    if made.workers <= cores:
-        assert cores / 2 < made.workers * made.kernel_threads <= cores
-    else:  # more processes than cores were asked for
-        assert made.kernel_threads == 1
-
-
-def test_plan_on_gpus(gpus: Callable[..., None]) -> None:
-    gpus(4, "dask_cuda cupy numba_cuda rmm distributed_ucxx")
-    made = plan()
-    assert made == plan_module.Plan("this machine", "cuda", 4, 1, 4, 16 * GIB, 8 * GIB, 0.5, "ucx", ("Test GPU",) * 4)
-    assert str(made).splitlines() == [
-        "cluster                        this machine",
-        "device                         cuda",
-        "workers                        4",
-        "GPUs                           Test GPU, Test GPU, Test GPU, Test GPU",
-        "CPU affinity                   each worker on the cores next to its GPU",
-        "tasks at a time per worker     1",
-        "kernel threads per worker      4",
-        "memory limit per worker        16.00 GiB",
-        "device memory before spilling  8.00 GiB",
-        "RMM pool per GPU               50% of its memory at first, for CuPy too",
-        "protocol                       ucx",
-    ]
-    assert plan(workers=1, device_memory_limit=0.5, rmm_pool=False, memory_limit=None) == plan_module.Plan(
-        "this machine", "cuda", 1, 1, 16, None, 5 * GIB, None, "tcp", ("Test GPU",)
-    )
-
-
-def test_gpus_lie_idle_without_packages(gpus: Callable[..., None]) -> None:
-    gpus(2, "cupy numba_cuda")
-    made = plan()
-    assert made.device == "cpu"
-    assert made.notes == ("2 GPU(s) lie idle, since 'dask-cuda' is not installed: pip install 'gpucompute[dask-cuda]'",)
-    assert str(made).splitlines()[-1] == f"note: {made.notes[0]}"
-
-
-@pytest.mark.parametrize(
-    ("packages", "options", "text"),
-    [
-        ("cupy", {"device": "cuda"}, "a cluster of GPUs needs the package 'dask-cuda'"),
-        ("dask_cuda", {"device": "cuda"}, "a cluster of GPUs needs the package 'cupy'"),
-        ("dask_cuda cupy", {"device": "cuda"}, "a cluster of GPUs needs the package 'numba-cuda'"),
-        ("dask_cuda cupy numba_cuda", {"rmm_pool": "1GiB"}, "rmm_pool='1GiB' needs the package 'rmm'"),
-        ("", {"protocol": "ucx"}, "protocol='ucx' needs the package 'distributed-ucxx'"),
-    ],
-)
-def test_missing_extras(gpus: Callable[..., None], packages: str, options: dict[str, Any], text: str) -> None:
-    gpus(2, packages)
-    with pytest.raises(gp.MissingExtraError, match=re.escape(text)) as caught:
-        plan(**options)
-    assert "pip install 'gpucompute[dask-cuda]'" in str(caught.value)
-
-
-def test_missing_dask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(gp.MissingExtraError, match=r"a cluster needs .* pip install 'gpucompute\[dask\]'"):
-        start_cluster()
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"device": "gpu"}, "device='gpu': expected one of 'auto', 'cpu', 'cuda'"),
-        ({"protocol": "http"}, "protocol='http': expected one of 'auto', 'tcp'"),
-        ({"workers": 0}, "workers=0: expected a whole number, 1 or more"),
-        ({"memory_limit": "much"}, "memory_limit='much': expected a number of bytes, a fraction such as 0.5"),
-        ({"memory_limit": -1}, "memory_limit=-1: expected"),
-        ({"memory_limit": True}, "memory_limit=True: expected"),
-        ({"workers": 3, "device": "cuda"}, "workers=3, but there are 2 GPUs and each worker has one"),
-        ({"address_or_cluster": 7}, "start_cluster(int ...): expected the address of a scheduler"),
-        (
-            {"address_or_cluster": "tcp://a:1", "memory_limit": 0.5, "device": "cpu"},
-            "device and memory_limit: given together with a cluster that exists (tcp://a:1)",
-        ),
-    ],
-)
-def test_wrong_options(gpus: Callable[..., None], options: dict[str, Any], text: str) -> None:
-    gpus(2)
-    with pytest.raises(gp.OptionError, match=re.escape(text)):
-        plan(**options)
-
-
-def test_no_gpu(gpus: Callable[..., None]) -> None:
-    gpus(0)
-    with pytest.raises(gp.DeviceError, match="device='cuda', but no GPU was found:\n  looked there"):
-        plan(device="cuda")
-
-
-def test_plan_starts_nothing() -> None:
-    only = start_cluster(device="cpu", workers=3, memory_limit=3 * GIB, device_memory_limit="1GiB", plan_only=True)
-    assert only.plan.memory_limit == 3 * GIB and only.plan.notes[0].startswith("device_memory_limit and rmm_pool have")
-    with pytest.raises(ClusterError, match="not running: it was closed, or made with plan_only=True"):
-        only.client.submit(int)
-    with only:
-        pass
-
-
 def test_fused_function_in_workers(running: Cluster) -> None:
     import dask.array as da
 
@@ -172,6 +48,14 @@ def test_fused_function_in_workers(running: Cluster) -> None:
     x = np.random.default_rng(0).random((40, 300))
     result = da.from_array(x, chunks=(10, 300)).map_blocks(standardise, meta=x[:0]).compute()
     assert gp.digest(result) == gp.digest(standardise(x))
+
+
+def test_memory_of_this_process_is_not_written_by_workers(running: Cluster) -> None:
+    zarr = pytest.importorskip("zarr", reason="the extra 'images' is not installed")
+    import dask.array as da
+
+    with running.client.as_current(), pytest.raises(gp.OptionError, match="what they write would be lost"):
+        gp.chunked.to_zarr(da.ones(4, chunks=2), zarr.storage.MemoryStore())
 
 
 def test_workers_get_their_share(running: Cluster) -> None:
@@ -192,7 +76,7 @@ def test_threads_by_environment(monkeypatch: pytest.MonkeyPatch, wish: str, expe
     monkeypatch.setattr(worker_setup, "set_threads", chosen.append)
     monkeypatch.setattr(worker_setup, "cores_available", lambda: 16)
     worker: Any = SimpleNamespace(state=SimpleNamespace(nthreads=4), memory_manager=SimpleNamespace(memory_limit=None))
-    monkeypatch.setattr(worker_setup, "describe", lambda _: worker_setup.Site("here", {}, "", 1, None))
+    monkeypatch.setattr(worker_setup, "describe", lambda *_: worker_setup.Site("here", {}, "", 1, None))
     monkeypatch.setattr(worker_setup, "PeriodicCallback", lambda *_: SimpleNamespace(start=int))
     worker.address, worker.log_event = "tcp://w", lambda *_: None
     worker_setup.Setup(None).setup(worker)
@@ -208,6 +92,25 @@ def test_environment_of_this_process_is_kept(monkeypatch: pytest.MonkeyPatch) ->
         threads = cluster.client.submit(gp.get_threads).result(10)  # by OMP_NUM_THREADS alone it would be one
         assert threads == cluster.plan.kernel_threads == limits.cores_available()
     assert not {*cluster_module._LEAKING} & {*os.environ}
+
+
+def test_the_plan_says_how_many_threads_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "cores_available", lambda: 64)  # the worker will not find so many
+    monkeypatch.setenv("GPUCOMPUTE_NUM_THREADS", "1")
+    with start_cluster(device="cpu", workers=1, memory_limit="1GiB") as cluster:
+        assert cluster.plan.threads_per_worker == 64
+        assert cluster.plan.kernel_threads == cluster.client.submit(gp.get_threads).result(20) == 1
+
+
+def test_the_default_client_inside_the_block(running: Cluster) -> None:
+    address = running.client.scheduler.address
+    with Client(address) as other:
+        with start_cluster(address) as inner:
+            assert Client.current() is inner.client
+        assert Client.current() is other
+        with start_cluster(address) as inner:
+            inner.close()
+            assert Client.current() is other
 
 
 def test_address_of_a_cluster_that_exists(running: Cluster) -> None:
@@ -296,6 +199,18 @@ def test_workers_that_cannot_start() -> None:
         start_cluster(device="cpu", workers=2)
 
 
+def test_workers_that_are_too_small() -> None:
+    text = (
+        r"workers of 1 came up \(this machine\): a worker used more than its memory_limit, 40.00 MiB, before it did "
+        r"anything; the process alone takes 90 MiB, 300.00 MiB with compiled kernels"
+    )
+    with (
+        dask.config.set({"distributed.worker.memory.monitor-interval": "10ms"}),  # seen before it has been asked
+        pytest.raises(ClusterError, match=text),
+    ):
+        start_cluster(device="cpu", workers=1, memory_limit="40MiB", timeout=30)
+
+
 def test_workers_without_gpucompute() -> None:
     preload = "import sys; sys.modules['gpucompute'] = None"
     with (
@@ -348,3 +263,11 @@ def test_script_without_guard(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 1
     assert 'it must do so below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
+def test_program_from_the_standard_input() -> None:
+    lines = ["import gpucompute as gp", "if __name__ == '__main__':"]
+    program = "\n".join([*lines, "    gp.chunked.start_cluster(device='cpu', workers=1)", ""])
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("which they cannot from the standard input: write it to a file")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,11 +24,14 @@ import dask.array as da
 from deadline import deadline_fixture  # noqa: F401
 from distributed import KilledWorker, get_worker, wait
 from distributed.client import FutureCancelledError
+from fake_cuda import machine_fixture  # noqa: F401 - a fixture
 
 import gpucompute as gp
 from gpucompute.chunked import watch
 from gpucompute.chunked.cluster import Cluster, start_cluster
 from gpucompute.errors import ChunkError
+from gpucompute.launch import cuda
+from gpucompute.testing import driver
 
 MIB = 1 << 20
 LIMIT = 600 * MIB  # a worker that has compiled a kernel uses 200
@@ -80,10 +85,26 @@ def test_a_task_larger_than_the_limit(running: Cluster) -> None:
     end = time.monotonic() + 10
     while len(running._watch.killed) < 2 and time.monotonic() < end:  # the scheduler may tell of the second one later
         time.sleep(0.02)
-    cause = running._watch.explain(caught.value)
+    cause = running.explain(caught.value)
     assert cause is not None
     assert "Workers were killed 2 times because they used more than 95% of their memory limit of 600.00 MiB" in cause
     assert "Use smaller chunks" in cause
+    # by then the nannies have said all, which the watches of other clusters hear too
+    running.client.wait_for_workers(2, timeout=20)
+
+
+def fill_device() -> Any:
+    """Allocate on the fake driver: two of these do not fit."""
+    with driver.running(devices=1, memory=64 << 20):
+        return [cuda.empty((40 << 20,), np.uint8) for _ in range(2)]
+
+
+def test_a_full_device(running: Cluster, machine: driver.Machine) -> None:  # the error's cause is PyCUDA's, here too
+    """It is the task's error, at once: no worker is lost, and nothing is tried anew."""
+    pids = running.client.run(os.getpid)
+    with pytest.raises(gp.DeviceMemoryError, match=r"an array of uint8 \(41943040,\) on cuda:0.*out of memory"):
+        running.client.submit(fill_device, pure=False).result(50)
+    assert running.client.run(os.getpid) == pids
 
 
 def leave() -> None:
@@ -120,6 +141,72 @@ def test_workers_that_wait_for_memory_for_ever(monkeypatch: pytest.MonkeyPatch) 
         run()
 
 
+def seen(cluster: Cluster) -> None:
+    """Return when the watch has seen that nobody can run what waits."""
+    end = time.monotonic() + 20
+    while cluster._watch is None or cluster._watch._stuck_since is None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def hide(folder: str) -> None:
+    """Make the modules of a folder importable no more, as on a worker where they are not installed."""
+    sys.path[:] = [entry for entry in sys.path if entry != folder]
+
+
+@pytest.fixture(name="foreign")
+def foreign_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a module that this process can import and workers cannot, after `hide`."""
+    (tmp_path / "only_here.py").write_text("def double(x):\n    return x * 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("only_here")
+    del sys.modules["only_here"]
+
+
+UNREAD = (
+    r"could not read a task that was sent to it: ModuleNotFoundError: No module named 'only_here'. The modules that "
+    "functions come from must be installed on the workers"
+)
+
+
+def test_a_module_that_the_workers_lack(foreign: Any) -> None:
+    """A worker ends as it reads the task, and no nanny starts it anew: nothing is worth waiting for."""
+
+    def run() -> None:
+        with start_cluster(device="cpu", workers=1, memory_limit=LIMIT) as cluster:
+            cluster.client.run(hide, str(Path(foreign.__file__).parent))
+            da.ones(4, chunks=2).map_blocks(foreign.double, dtype=float).compute()
+
+    began = time.monotonic()
+    with pytest.raises(FutureCancelledError, match=f"(?s)nothing can run any more.*no workers left.*{UNREAD}"):
+        run()
+    assert time.monotonic() - began < watch.GRACE / 2
+
+
+def test_a_module_that_many_workers_lack(foreign: Any) -> None:
+    """Dask gives up a task, before all workers have ended, and names the task only."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        start_cluster(device="cpu", workers=2, memory_limit=LIMIT) as cluster,
+    ):
+        cluster.client.run(hide, str(Path(foreign.__file__).parent))
+        with pytest.raises(KilledWorker) as caught:
+            cluster.client.submit(foreign.double, 1).result(50)
+        assert re.search(UNREAD, cluster.explain(caught.value) or "")
+
+
+def test_a_cluster_without_workers_may_grow() -> None:
+    """Nobody has ended: the user took the workers away, or Dask did, which scales by what waits."""
+    with start_cluster(device="cpu", workers=1, memory_limit=LIMIT) as cluster:
+        local = cluster.client.cluster
+        local.scale(0)
+        local.sync(local._correct_state)
+        future = cluster.client.submit(abs, -1)
+        seen(cluster)
+        local.scale(1)
+        assert future.result(30) == 1
+
+
 def test_a_damaged_chunk(running: Cluster, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr", reason="the extra 'images' is not installed")
     x = np.arange(4000.0).reshape(40, 100)
@@ -146,18 +233,12 @@ def command(*words: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_the_scheduler_gone(tmp_path: Path) -> None:
+@pytest.fixture(name="others")
+def others_fixture(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
+    """Return the address of a cluster that was started elsewhere, its scheduler and its worker."""
     file = tmp_path / "scheduler.json"
     flags = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
     processes = [command("scheduler", *flags)]
-
-    def run(address: str) -> None:
-        with start_cluster(address, timeout=20) as cluster:
-            future = cluster.client.submit(time.sleep, 30)
-            time.sleep(0.2)
-            processes[0].kill()
-            future.result(40)
-
     try:
         end = time.monotonic() + 20
         while not file.exists() or not file.read_text().endswith("}"):
@@ -165,10 +246,53 @@ def test_the_scheduler_gone(tmp_path: Path) -> None:
             time.sleep(0.05)
         address = json.loads(file.read_text())["address"]
         processes.append(command("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"))
-        with pytest.raises(FutureCancelledError, match=rf"(?s)scheduler-connection-lost.*\({address}\) has ended"):
-            run(address)
-        assert time.monotonic() < end  # the ending, too, waits for nobody
+        yield address, *processes
     finally:
         for process in processes:
             process.kill()
             process.wait(10)
+
+
+def test_the_scheduler_gone(others: Any) -> None:
+    address, scheduler, _ = others
+
+    def run() -> None:
+        with start_cluster(address, timeout=20) as cluster:
+            future = cluster.client.submit(time.sleep, 30)
+            time.sleep(0.2)
+            scheduler.kill()
+            future.result(40)
+
+    began = time.monotonic()
+    with pytest.raises(FutureCancelledError, match=rf"(?s)scheduler-connection-lost.*\({address}\) has ended"):
+        run()
+    assert time.monotonic() - began < 20  # the ending, too, waits for nobody
+
+
+def test_the_workers_of_others_gone(others: Any) -> None:
+    """They may come back, as Slurm and Kubernetes do it, but nobody waits for ever."""
+    address, _, worker = others
+
+    def run() -> None:
+        with start_cluster(address, timeout=20, patience=1) as cluster:
+            future = cluster.client.submit(time.sleep, 30)
+            worker.kill()
+            future.result(40)
+
+    text = rf"(?s)nothing ran for 1 s.*The cluster \({address}\) has no workers.*wait longer with patience="
+    with pytest.raises(FutureCancelledError, match=text):
+        run()
+
+
+def test_workers_that_come_back_in_time(others: Any) -> None:
+    address, _, worker = others
+    with start_cluster(address, timeout=20) as cluster:
+        worker.kill()
+        future = cluster.client.submit(abs, -1)
+        seen(cluster)
+        second = command("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
+        try:
+            assert future.result(30) == 1
+        finally:
+            second.kill()
+            second.wait(10)

@@ -317,6 +317,32 @@ def test_arguments_that_a_kernel_would_misread(name):
             assert text in str(caught.value)
 
 
+LAZY = {
+    "operator": lambda x, lazy: x - lazy.mean(0),
+    "operator from the right": lambda x, lazy: lazy - x,
+    "in place": lambda x, lazy: x.copy().__iadd__(lazy),
+    "ufunc": lambda x, lazy: np.hypot(lazy, x),
+    "function": lambda x, lazy: np.where(lazy > 0, x, 0),
+    "joined": lambda x, lazy: np.concatenate([lazy, x]),
+    "gathered": lambda x, lazy: np.take(x, lazy.astype(int)),
+    "in a list": lambda x, lazy: np.add(x, [lazy[0], lazy[1], lazy[2]]),
+    "returned": lambda x, lazy: (x, lazy),
+}
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_dask_arrays_from_elsewhere_are_not_computed(name):
+    da = pytest.importorskip("dask.array")
+    computed = []
+    lazy = da.ones(3, chunks=2).map_blocks(lambda block: computed.append(block) or block, dtype=float, meta=np.ones(0))
+    fused = gp.fuse(lambda x: LAZY[name](x, lazy))
+    for x in (np.ones(3), da.ones(3, chunks=3)):
+        for call in (fused, fused.explain):
+            with pytest.raises(FusionError, match=r"a Dask array of shape .* pass it as an argument\n.*test_errors"):
+                call(x)
+    assert not computed
+
+
 def test_arrays_that_only_carry_more_are_read(tmp_path):
     double = gp.fuse(lambda x: x * 2)
     np.arange(3.0).tofile(tmp_path / "numbers")

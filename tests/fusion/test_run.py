@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,3 +243,14 @@ def test_fused_function_inside_another() -> None:
     outer = gp.fuse(lambda x: inner(x) + 1)
     assert outer(np.float32([1, 2])).tolist() == [3, 5]
     assert len(outer.explain(np.float32([1, 2])).stages) == 1
+
+
+def test_long_chains_of_operations() -> None:
+    def chain(x: Any) -> Any:
+        for _ in range(260):
+            x = x * 1.01 + 0.5
+        return x
+
+    x, limit = np.linspace(0, 1, 10), sys.getrecursionlimit()
+    assert np.array_equal(gp.fuse(chain)(x), chain(x))
+    assert sys.getrecursionlimit() == limit
