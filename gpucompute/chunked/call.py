@@ -15,6 +15,7 @@ from ..fusion.arguments import readable
 from ..fusion.depth import deep
 from ..fusion.run import Fused
 from ..fusion.trace import Trace, trace
+from ..fusion.tracer import check_kind
 from . import device_chunks
 from .stages import Planner
 
@@ -46,7 +47,7 @@ def prepared(
         An array has chunks of unknown size.
     """
     device_chunks.watch()
-    _check_sizes([*args, *kwargs.values()])
+    _check_chunks([*args, *kwargs.values()])
     traced = trace(fused.function, args, kwargs, fused.static)
     leaves = [_leaf(value) for value in given(traced, args, kwargs)]
     scalars = traced.scalar_values([_at(path, args, kwargs) for path in traced.scalars])
@@ -85,16 +86,18 @@ def _at(path: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return value
 
 
-def _check_sizes(value: Any) -> None:
-    """Raise where the size of a Dask array somewhere in `value` is not known."""
+def _check_chunks(value: Any) -> None:
+    """Raise where the size of a Dask array somewhere in `value` is not known, or its chunks cannot be fused."""
     if isinstance(value, (list, tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
-            _check_sizes(item)
-    elif isinstance(value, da.Array) and any(np.isnan(n) for n in value.shape):
-        raise ShapeError(
-            f"a Dask array has chunks of unknown size (shape {value.shape}), which a fused function cannot be traced "
-            "with; call its compute_chunk_sizes() first"
-        )
+            _check_chunks(item)
+    elif isinstance(value, da.Array):
+        check_kind(value._meta, "each chunk of a Dask array")
+        if any(np.isnan(n) for n in value.shape):
+            raise ShapeError(
+                f"a Dask array has chunks of unknown size (shape {value.shape}), which a fused function cannot be "
+                "traced with; call its compute_chunk_sizes() first"
+            )
 
 
 def _leaf(value: Any) -> Any:

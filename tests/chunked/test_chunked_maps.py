@@ -230,6 +230,9 @@ def test_what_cannot_be_chunked_is_an_error_that_says_so():
     unknown = x[x[:, 0] > 0]
     with pytest.raises(gp.ShapeError, match=r"chunks of unknown size .* compute_chunk_sizes"):
         gp.fuse(lambda x: x * 2)(unknown)
+    masked = x.map_blocks(np.ma.masked_greater, 0, meta=np.ma.empty((0, 0), np.float32))
+    with pytest.raises(gp.FusionError, match="each chunk of a Dask array is of type MaskedArray"):
+        gp.fuse(lambda x: x * 2)(masked)
     with pytest.raises(gp.FusionError, match="out= with Dask arrays"):
         gp.fuse(lambda x: x * 2)(x, out=np.empty((40, 12), np.float32))
 
