@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -354,6 +355,17 @@ def test_many_processes_compile_the_same_kernel(tmp_path: Path) -> None:
     assert [run.communicate()[0] for run in runs] == [b"7\n", b"7\n"]
     kept = {path.name.split("-")[0] for path in (tmp_path / "emulator").iterdir()} - {"headers"}  # clang's has none
     assert kept == {"kernel", "runtime"}  # and nothing half made
+
+
+def test_two_installations_share_no_compiled_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They name the headers that they were made with: those of the other may be gone, and its lines are not ours."""
+    before = build._key("kernel")
+    monkeypatch.setattr(build, "INCLUDE", shutil.copytree(build.INCLUDE, tmp_path / "include"))
+    build._surroundings.cache_clear()
+    assert build._key("kernel") != before
+    monkeypatch.undo()
+    build._surroundings.cache_clear()
+    assert build._key("kernel") == before
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,8 +62,8 @@ def folder() -> Path:
 
 @functools.cache
 def _surroundings() -> str:
-    """What can change any file: the emulator's own files, and the compiler."""
-    digest = hashlib.sha256(repr((find_compiler().command, find_compiler().version)).encode())
+    """What can change any file: the emulator's own files, where they lie (compiled files name it), and the compiler."""
+    digest = hashlib.sha256(repr((find_compiler().command, find_compiler().version, str(INCLUDE))).encode())
     for path in [*sorted(INCLUDE.glob("*.hpp")), *(Path(__file__).with_name(f"{name}.py") for name in _MAKERS)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
