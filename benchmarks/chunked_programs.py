@@ -285,10 +285,11 @@ def programs(size: Callable[[int], int]) -> Sequence[Program]:
     def floats(*shape: int) -> np.ndarray[Any, Any]:
         return (3 + 4 * random.standard_normal(shape, np.float32)).astype(np.float32)
 
-    table = floats(size(16_384) // CHUNKS * CHUNKS, 1000)
-    images = random.integers(0, 256, (size(2048), 64, 64, 3), np.uint8)
+    # Dask makes chunks of 128 MiB if it is not told otherwise; these are of 6 to 16, so that all fits into a laptop
+    table = floats(size(65_536) // CHUNKS * CHUNKS, 1000)
+    images = random.integers(0, 256, (size(8192), 64, 64, 3), np.uint8)
     colours = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-    prices = tuple(random.uniform(low, high, size(4_000_000)) for low, high in [(5, 30), (1, 100), (0.25, 10)])
+    prices = tuple(random.uniform(low, high, size(16_000_000)) for low, high in [(5, 30), (1, 100), (0.25, 10)])
     climate = floats(1000), abs(floats(1000))
     field = floats(len(table), 1000) + np.float32(275)
     return [
