@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
+from ..launch import cpu
 from ..stats import sources
 from .host import NOT_KEPT, Array, Block, predict, transform
 
 Step = Callable[..., Any]
+
+MANY = 8  # blocks for each thread; then it costs less that threads wait for the last than that they meet at each
 
 
 class Memory:
@@ -34,14 +37,28 @@ class Memory:
 
     def reduce(self, step: Step, join: Step, *shared: Any) -> Any:
         """Return ``step(block, *shared)`` of all blocks, joined by ``join(results)``."""
-        results = [step(block, *shared) for block in self.blocks]
+        results = self._each(lambda number: step(self.blocks[number], *shared))
         return join(results) if len(results) > 1 else results[0]
 
     def advance(self, step: Step, states: Any, *shared: Any) -> tuple[Any, list[Any]]:
         """Return ``step(block, state, *shared)``, pairs of a new state and a result: the states and the results."""
         states = [None] * len(self.blocks) if states is None else states
-        pairs = [step(block, state, *shared) for block, state in zip(self.blocks, states, strict=True)]
+        pairs = self._each(lambda number: step(self.blocks[number], states[number], *shared))
         return [state for state, _ in pairs], [result for _, result in pairs]
+
+    def _each(self, call: Callable[[int], Any]) -> list[Any]:
+        """Return ``call(number)`` of all blocks: one thread for each of many, else all threads for each."""
+        results: list[Any] = [None] * len(self.blocks)
+
+        def body(lo: int, hi: int) -> None:
+            for number in range(lo, hi):
+                results[number] = call(number)
+
+        if len(results) >= MANY * cpu.get_threads():
+            cpu.parallel_for(body, len(results))
+        else:
+            body(0, len(results))
+        return results
 
     def at(self, number: int, step: Step, states: Any, *shared: Any) -> Any:
         """Return ``step(block, state, *shared)`` of one block."""

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DTypeError, ShapeError
 from .sources import axes_of, chunked, host_array, is_chunked
 
-DTYPES = ("uint8", "float32")
+OWN = ("uint8", "float32")  # dtypes with a kernel of their own; others are fused
 
 
 class DescribeResult(NamedTuple):
@@ -29,7 +29,7 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
 
     Parameters
     ----------
-    x : (...) uint8 or float32 array
+    x : (...) array of bool, integers or floats of up to 64 bits
         NumPy's, or one on a GPU, where the results then are; or Dask's or a store with chunks, for which they are lazy.
     axis : int, tuple of int or None
         The axes to reduce; None for all. ``(0, 1, 2)`` are the channels of an (N, H, W, C) batch, ``(0, 2, 3)`` those
@@ -40,19 +40,19 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
     Returns
     -------
     DescribeResult
-        ``nobs``, ``minmax`` (a pair), ``mean``, ``variance``. For uint8, mean and variance are float64 and come from
-        exact integer sums. For float32 they are float32 and have the bits of ``x.mean(axis)`` and ``x.var(axis)``
-        inside `fuse`; the same on every machine and for any number of threads. A NaN makes all four NaN; -0 is
-        smaller than 0.
+        ``nobs``, ``minmax`` (a pair), ``mean``, ``variance``. Mean and variance of integers are float64, those of
+        floats have their dtype, and both have the bits of ``x.mean(axis)`` and ``x.var(axis)`` inside `fuse`; the same
+        on every machine and for any number of threads. For uint8 they come from exact integer sums. A NaN makes all
+        four NaN.
 
         For Dask arrays ``nobs`` is a number, the others are Dask arrays, and computed together they take one pass. The
-        bits are those without chunks: for uint8 always, for float32 where chunks end on multiples of 256 elements (but
+        bits are those without chunks: for uint8 always, for floats where chunks end on multiples of 256 elements (but
         for the sign of an extremum that is 0); else the order of float sums follows the chunks.
 
     Raises
     ------
     DTypeError, ShapeError, OptionError
-        For other dtypes, nothing to reduce or chunks of unknown size, and axes that are not there.
+        For values that are no real numbers, nothing to reduce or chunks of unknown size, and axes that are not there.
 
     Notes
     -----
@@ -76,14 +76,17 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
     array([1230., 1230., 1230.])
     """
     if is_chunked(x):
-        return _describe_chunks(chunked(x, "describe"), axis, ddof)
+        x = chunked(x, "describe")
+        return _by_fusion(x, _count(x, axis), axis, ddof)
     from ..launch import arrays
 
     on_gpu = arrays.on_gpu(x)
     given = x if on_gpu else host_array(x, "describe")
     seen = arrays.view(x) if on_gpu else arrays.View(0, given.shape, given.dtype, given.flags.c_contiguous, False)
-    order, shape, kept = _split(seen.shape, axis)
     n = _count(seen, axis)
+    if seen.dtype.name not in OWN or not seen.dtype.isnative:
+        return _by_fusion(given, n, axis, ddof)
+    order, shape, kept = _split(seen.shape, axis)
     if order != sorted(order):
         given = given.transpose(*order).copy(order="C")
     elif not seen.contiguous:
@@ -102,16 +105,15 @@ def describe(x: Any, axis: int | Sequence[int] | None = 0, *, ddof: int = 1) -> 
 
 def _count(x: Any, axis: int | Sequence[int] | None) -> int:
     """Return how many elements are reduced to one."""
-    if x.dtype.name not in DTYPES:
-        raise DTypeError(f"describe of {x.dtype}: expected {' or '.join(DTYPES)}; convert it with .astype")
+    if x.dtype.kind not in "buif" or x.dtype.itemsize > 8:
+        raise DTypeError(f"describe of {x.dtype}: expected real numbers of up to 64 bits; convert it with .astype")
     n: int = prod(x.shape[a] for a in axes_of(axis, len(x.shape)))
     if n == 0:
         raise ShapeError(f"describe of shape {x.shape} along axis={axis!r}: expected at least one element")
     return n
 
 
-def _describe_chunks(x: Any, axis: int | Sequence[int] | None, ddof: int) -> DescribeResult:
-    n = _count(x, axis)
+def _by_fusion(x: Any, n: int, axis: int | Sequence[int] | None, ddof: int) -> DescribeResult:
     small, large, mean, variance = _fused(axes_of(axis, x.ndim), ddof if n > ddof else None)(x)
     return DescribeResult(n, (small, large), mean, variance)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -55,8 +56,8 @@ def test_one_pass_over_a_store():
 
 
 def test_errors():
-    with pytest.raises(gp.DTypeError, match="describe of int64: expected uint8 or float32"):
-        describe(da.arange(4))
+    with pytest.raises(gp.DTypeError, match="describe of complex128: expected real numbers"):
+        describe(da.arange(4).astype(complex))
     with pytest.raises(gp.ShapeError, match="expected at least one element"):
         describe(da.zeros((0, 3), dtype=np.uint8))
     with pytest.raises(gp.OptionError, match="axis=2 for an array of 2 axes"):
@@ -64,3 +65,23 @@ def test_errors():
     numbers = da.arange(9, chunks=3).astype(np.float32)
     with pytest.raises(gp.ShapeError, match="chunks of unknown size"):
         describe(numbers[numbers > 2])
+
+
+@pytest.mark.parametrize("dtype", ["?", "i4", "u8", "f2", "f8", ">i2"])
+def test_other_dtypes_are_fused(dtype: str) -> None:
+    random, dtype = np.random.default_rng(0), np.dtype(dtype)
+    if dtype.kind in "iu":
+        x = random.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, (700, 3), dtype.newbyteorder("="), True)
+    else:
+        x = random.normal(0.1, 1, (700, 3))
+    x = x.astype(dtype)
+    wide = np.longdouble if dtype.itemsize == 8 else np.float64
+    for given in (x, da.from_array(x, chunks=(256, 2))):
+        found = describe(given, 0)
+        small, large, mean, variance = dask.compute(*found.minmax, found.mean, found.variance, scheduler="sync")
+        assert found.nobs == 700
+        assert np.array_equal(small, x.min(0)) and np.array_equal(large, x.max(0))
+        tolerance = 2e-2 if dtype.itemsize == 2 and dtype.kind == "f" else 1e-6
+        assert mean.dtype == np.mean(x).dtype.newbyteorder("=")
+        np.testing.assert_allclose(mean, x.mean(0, dtype=wide).astype(float), rtol=tolerance)
+        np.testing.assert_allclose(variance, x.var(0, dtype=wide, ddof=1).astype(float), rtol=tolerance)
