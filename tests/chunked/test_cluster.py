@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -204,11 +205,16 @@ def test_workers_that_are_too_small() -> None:
         r"workers of 1 came up \(this machine\): a worker used more than its memory_limit, 40.00 MiB, before it did "
         r"anything; the process alone takes 90 MiB, 300.00 MiB with compiled kernels"
     )
-    with (
-        dask.config.set({"distributed.worker.memory.monitor-interval": "10ms"}),  # seen before it has been asked
-        pytest.raises(ClusterError, match=text),
-    ):
-        start_cluster(device="cpu", workers=1, memory_limit="40MiB", timeout=30)
+    said = []
+    for _ in range(5):  # a worker may be asked, or end, before Dask has looked at its memory
+        with dask.config.set({"distributed.worker.memory.monitor-interval": "10ms"}):
+            try:
+                start_cluster(device="cpu", workers=1, memory_limit="40MiB", timeout=30).close()
+            except ClusterError as error:
+                said.append(str(error))
+        if said and re.search(text, said[-1]):
+            return
+    pytest.fail(f"not said: {said}")
 
 
 def test_workers_without_gpucompute() -> None:
